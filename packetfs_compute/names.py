@@ -1,0 +1,53 @@
+"""Every name that another program may call: operations, queues, tasks, Redis keys, bounds.
+
+One place, so that a rename is one line and a reader can see the whole vocabulary at once.
+Nothing here is computed and nothing here imports another module of this package.
+"""
+
+from typing import Final, Literal
+
+PROTOCOL: Final = 1
+"""Version of the wire between dispatcher and substrate (``remote/contract/``)."""
+
+OpName = Literal["counteq", "crc32c", "fnv64", "xor", "add"]
+
+OPS: Final[tuple[OpName, ...]] = ("counteq", "crc32c", "fnv64", "xor", "add")
+OPS_WITH_IMM: Final[frozenset[str]] = frozenset({"counteq", "xor", "add"})
+OPS_WITH_SEED: Final[frozenset[str]] = frozenset({"fnv64"})
+
+FNV64_OFFSET: Final = 0xCBF29CE484222325
+"""The FNV-1a 64 offset basis: the hash of no bytes at all."""
+
+MAX_INTEGER: Final = (1 << 53) - 1
+"""Largest offset or length: the largest integer that every JSON reader holds exactly (RFC 8259, section 6)."""
+
+MAX_RANGE_BYTES: Final = 1 << 45
+"""Longest range of one program (32 TiB): 255 * 2**45 < 2**53, so that even ``add`` stays exact in every JSON reader."""
+
+MAX_OPS: Final = 16
+"""Most operations in one program."""
+
+MAX_URL_CHARS: Final = 2048
+MAX_ETAG_CHARS: Final = 1024
+MAX_JOB_ID_CHARS: Final = 128
+
+DEFAULT_TIMEOUT_MS: Final = 30_000
+MAX_TIMEOUT_MS: Final = 3_600_000
+
+QUEUE_PREFIX: Final = "packetfs."
+TASK_PREFIX: Final = "packetfs."
+LOCAL: Final = "local"
+"""The substrate that computes in the worker's own process with the C kernels."""
+
+ENV_PREFIX: Final = "PACKETFS_"
+CONFIG_FILE: Final = "packetfs.toml"
+
+
+def queue_of(substrate: str) -> str:
+    """Return the Celery queue whose consumers run attempts on ``substrate``."""
+    return QUEUE_PREFIX + substrate
+
+
+def task_of(op: str) -> str:
+    """Return the registered Celery name of the task for ``op``."""
+    return TASK_PREFIX + op

@@ -1,0 +1,250 @@
+"""Settings: the environment's ``PACKETFS_*`` over ``packetfs.toml`` over defaults, parsed once into a frozen object.
+
+``redis_url`` in the file is the variable ``PACKETFS_REDIS_URL`` in the environment, and so for every field of
+:class:`Settings`. A list is a TOML array, or commas in the environment. Secrets come only from the environment: a
+URL with a password in the file is refused. A field's metadata names its parser, so that adding a setting is adding a
+field.
+"""
+
+import hashlib
+import ipaddress
+import math
+import os
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from packetfs_compute.errors import ConfigurationError
+from packetfs_compute.names import CONFIG_FILE, ENV_PREFIX
+from packetfs_compute.validation import show
+
+__all__ = ["Network", "Settings", "load_settings", "to_environment", "unknown_variables"]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_T = TypeVar("_T")
+
+_MAX_UNIX_PATH: Final = 100
+"""Bytes that fit in ``sockaddr_un`` on every system, a margin below Linux's 108 and macOS's 104."""
+
+_READ_ELSEWHERE: Final = frozenset({"CONFIG", "FORCE_KERNEL", "NO_EXTENSION"})
+"""``PACKETFS_*`` names that are no field here: the file's own path, the kernels' choice, and a switch of setup.py."""
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError("give a non-empty string")
+    return raw.strip()
+
+
+def _url(*schemes: str) -> Callable[[object], str]:
+    def parse(raw: object) -> str:
+        text = _text(raw)
+        if urlsplit(text).scheme not in schemes:
+            raise ValueError(f"give a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+        return text
+
+    return parse
+
+
+def _path(raw: object) -> Path:
+    return Path(_text(raw)).expanduser().absolute()
+
+
+def _seconds(low: float, high: float) -> Callable[[object], float]:
+    def parse(raw: object) -> float:
+        try:
+            if isinstance(raw, bool):
+                raise ValueError
+            value = float(raw)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"give a number of seconds from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _count(low: int, high: int) -> Callable[[object], int]:
+    def parse(raw: object) -> int:
+        try:
+            if isinstance(raw, (bool, float)):
+                raise ValueError
+            value = int(raw)  # type: ignore[call-overload]
+        except (TypeError, ValueError):
+            value = low - 1
+        if not low <= value <= high:
+            raise ValueError(f"give an integer from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _list(item: Callable[[object], _T]) -> Callable[[object], tuple[_T, ...]]:
+    def parse(raw: object) -> tuple[_T, ...]:
+        if isinstance(raw, str):
+            raw = [part for part in raw.split(",") if part.strip()]
+        if not isinstance(raw, list):
+            raise ValueError("give a list")
+        return tuple(item(part) for part in raw)
+
+    return parse
+
+
+def _network(raw: object) -> Network:
+    try:
+        return ipaddress.ip_network(_text(raw))
+    except ValueError:
+        raise ValueError("give networks in CIDR form, such as 127.0.0.0/8") from None
+
+
+def _setting(default: Any, parse: Callable[[object], Any]) -> Any:
+    metadata = {"parse": parse}
+    return (
+        field(default_factory=default, metadata=metadata)
+        if callable(default)
+        else field(default=default, metadata=metadata)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, parsed. Built without arguments it holds the defaults; it is hashable and never changes."""
+
+    # Where the system keeps its state.
+    redis_url: str | None = _setting(None, _url("redis", "rediss", "unix"))
+    """The broker and result store; ``None`` means the embedded one of ``data_dir``."""
+    broker_url: str | None = _setting(None, _url("redis", "rediss", "unix", "amqp", "amqps"))
+    """A broker other than ``redis_url``, such as RabbitMQ."""
+    data_dir: Path = _setting(lambda: Path(platformdirs.user_data_dir("packetfs", appauthor=False)), _path)
+    """The embedded server's socket, log and append-only file; the user's data directory by default."""
+    result_ttl_s: int = _setting(86_400, _count(60, 30 * 86_400))
+    connect_timeout_s: float = _setting(5.0, _seconds(0.1, 60))
+    """For the broker and for a source alike."""
+
+    # The local substrate.
+    concurrency: int = _setting(os.cpu_count() or 1, _count(1, 1024))
+    """Jobs that one local worker runs at once."""
+    region: str = _setting("local", _text)
+    """What results give as the place of this machine."""
+    timeout_s: float = _setting(300.0, _seconds(0.001, 3600))
+    """The deadline of a job whose policy gives none."""
+
+    # Sources.
+    file_roots: tuple[Path, ...] = _setting((), _list(_path))
+    """Directories under which local files may be read; none by default."""
+    allow_private_sources: tuple[Network, ...] = _setting((), _list(_network))
+    """Networks that sources may be on although they are not public."""
+    source_ports: tuple[int, ...] = _setting((), _list(_count(1, 65535)))
+    """Ports that sources may use besides 80, 443, 8080 and 8443."""
+    stall_timeout_s: float = _setting(30.0, _seconds(0.1, 600))
+    """Longest silence of a source in the middle of an answer."""
+    max_skip_bytes: int = _setting(16 << 20, _count(0, 1 << 40))
+    """Most bytes to read and throw away when a source ignores Range and the wanted ones lie further on."""
+    s3_endpoint_url: str | None = _setting(None, _url("http", "https"))
+    """An S3-compatible store instead of AWS."""
+    s3_region: str | None = _setting(None, _text)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded Redis is used."""
+        return self.redis_url is None
+
+    @property
+    def socket_path(self) -> Path:
+        """The embedded server's Unix socket: always the same for one ``data_dir``, so that no client must look for it."""
+        path = self.data_dir / "redis.sock"
+        if len(os.fsencode(path)) <= _MAX_UNIX_PATH:
+            return path
+        short = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"packetfs-{os.getuid()}-{short}" / "redis.sock"
+
+    @property
+    def state_url(self) -> str:
+        """The Redis that holds results and state, as redis-py takes it."""
+        return self.redis_url or f"unix://{self.socket_path}"
+
+
+def load_settings(environ: Mapping[str, str] | None = None, config: Path | None = None) -> Settings:
+    """Return the settings of ``environ`` (the process's by default) over those of the file ``config``.
+
+    Without ``config`` the file is what ``PACKETFS_CONFIG`` names, which must exist, or ``packetfs.toml`` in the working
+    directory, which need not. Raises :class:`ConfigurationError` naming the setting and the fix.
+    """
+    environ = os.environ if environ is None else environ
+    given: dict[str, Any] = {}
+    for source, raw in [*_from_file(environ, config), *_from_environment(environ)]:
+        name, value = raw
+        spec = _SPECS[name]
+        try:
+            given[name] = spec(value)
+        except ValueError as error:
+            raise ConfigurationError(f"{source} is {_shown(value)}", {"field": source, "hint": str(error)}) from None
+    return Settings(**given)
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """Return the ``PACKETFS_*`` variables that give a child process these very settings."""
+    given = {}
+    for f in fields(Settings):
+        value = getattr(settings, f.name)
+        if isinstance(value, tuple):
+            value = ",".join(str(item) for item in value)
+        if value is not None:
+            given[ENV_PREFIX + f.name.upper()] = str(value)
+    return given
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the ``PACKETFS_*`` names in ``environ`` that mean nothing here: most often a misspelling."""
+    known = {name.upper() for name in _SPECS} | _READ_ELSEWHERE
+    return sorted(k for k in environ if k.startswith(ENV_PREFIX) and k.removeprefix(ENV_PREFIX) not in known)
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, tuple[str, Any]]]:
+    return [
+        (ENV_PREFIX + name.upper(), (name, environ[ENV_PREFIX + name.upper()]))
+        for name in _SPECS
+        if environ.get(ENV_PREFIX + name.upper(), "").strip()
+    ]
+
+
+def _from_file(environ: Mapping[str, str], config: Path | None) -> list[tuple[str, tuple[str, Any]]]:
+    named = config or (Path(environ[ENV_PREFIX + "CONFIG"]) if environ.get(ENV_PREFIX + "CONFIG") else None)
+    path = named or Path(CONFIG_FILE)
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if named is None:
+            return []
+        raise ConfigurationError(f"{path} does not exist", {"field": "PACKETFS_CONFIG"}) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}", {"field": str(path)}) from None
+    for name, value in table.items():
+        where = f"{path}: {name}"
+        if name not in _SPECS:
+            raise ConfigurationError(
+                f"{where} is not a setting", {"field": where, "hint": f"known are {', '.join(sorted(_SPECS))}"}
+            )
+        if isinstance(value, str) and "://" in value and urlsplit(value).password:
+            raise ConfigurationError(
+                f"{where} holds a password",
+                {"field": where, "hint": f"secrets come only from the environment: set {ENV_PREFIX}{name.upper()}"},
+            )
+    return [(f"{path}: {name}", (name, value)) for name, value in table.items()]
+
+
+def _shown(value: object) -> str:
+    """Render a setting for an error message, never its password."""
+    if isinstance(value, str) and "@" in value:
+        return "a URL with credentials"
+    return show(value)
+
+
+_SPECS: Final[dict[str, Callable[[object], Any]]] = {f.name: f.metadata["parse"] for f in fields(Settings)}
