@@ -1,0 +1,211 @@
+"""One suite for every kernel: each op on each implementation that this machine runs, against the same vectors."""
+
+import mmap
+from functools import cache
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_vectors import (
+    BITS,
+    CASES,
+    CRC32C_VECTORS,
+    FNV64_VECTORS,
+    HAND_VECTORS,
+    MIDWAY,
+    Kernel,
+    noise,
+    prefixes,
+    reference,
+)
+
+from packetfs_compute import kernels
+
+every_kernel = pytest.mark.parametrize("kernel", [pytest.param(Kernel(*case), id="-".join(case)) for case in CASES])
+
+# Around what a kernel may treat apart: vectors, the three CRC streams, blocks of the fused pass and of the fallback.
+EDGES = [256, 3 * 256, 1024, 3 * 1024, 4096, 3 * 4096, 6 * 4096, 64 << 10, 128 << 10, 192 << 10]
+LENGTHS = sorted({edge + near for edge in EDGES for near in range(-9, 10)})
+LONG = (1 << 20) + 3
+
+
+def lengths_for(kernel: Kernel) -> list[int]:
+    return LENGTHS[::7] if kernel.implementation == "python" else LENGTHS  # it is slow, and has one edge only
+
+
+@cache
+def small_prefixes(op: str, imm: int) -> dict[int, int]:
+    return prefixes(op, noise(1000), imm, MIDWAY[op], range(1001))
+
+
+@cache
+def edge_prefixes(op: str) -> dict[int, int]:
+    return prefixes(op, noise(LONG), 0x0A, None, [*LENGTHS, LONG])
+
+
+@cache
+def run_prefixes(op: str, byte: int, imm: int) -> dict[int, int]:
+    return prefixes(op, bytes([byte]) * LENGTHS[-1], imm, None, LENGTHS)
+
+
+@every_kernel
+def test_published_and_hand_made_vectors(kernel):
+    cases = [("crc32c", 0, *case) for case in CRC32C_VECTORS] + [("fnv64", 0, *case) for case in FNV64_VECTORS]
+    cases = [case for case in cases + HAND_VECTORS if case[0] == kernel.op]
+    assert cases
+    for op, imm, data, value in cases:
+        assert reference(op, data, imm) == value, "the reference itself is wrong"
+        assert kernel(data, imm) == value
+
+
+@every_kernel
+def test_every_length_at_every_alignment(kernel):
+    data = noise(1000)
+    alignments = 4 if kernel.implementation == "python" else 64  # Python does not see alignment
+    wanted = small_prefixes(kernel.op, 0x2A)
+    with mmap.mmap(-1, 4096) as page, memoryview(page) as view:  # a page, so that the offset is the alignment
+        for offset in range(alignments):
+            page[offset : offset + 1000] = data
+            page[:offset] = b"\x2a" * offset  # what stands beside the data must not count
+            page[offset + 1000 :] = b"\x2a" * (4096 - 1000 - offset)
+            for length, value in wanted.items():
+                got = kernel(view[offset : offset + length], 0x2A, MIDWAY[kernel.op])
+                assert got == value, (offset, length)
+
+
+@every_kernel
+def test_every_imm(kernel):
+    data = noise(777)
+    for imm in range(256):
+        assert kernel(data, imm) == reference(kernel.op, data, imm)
+
+
+@every_kernel
+def test_every_byte_value_in_every_place_of_a_block(kernel):
+    for byte in (0x00, 0x01, 0x7F, 0x80, 0xFF):
+        for place in range(130):
+            data = bytearray(b"\x55" * 130)
+            data[place] = byte
+            assert kernel(data, byte) == reference(kernel.op, data, byte), (byte, place)
+
+
+@every_kernel
+def test_lengths_around_every_edge(kernel):
+    data = memoryview(noise(LONG))
+    for length in [*lengths_for(kernel), LONG]:
+        assert kernel(data[:length], 0x0A) == edge_prefixes(kernel.op)[length], length
+
+
+@every_kernel
+@pytest.mark.parametrize(("byte", "imm"), [(0x00, 0x00), (0xFF, 0xFF), (0xFF, 0x00), (0xFF, 0x01), (0x80, 0x80)])
+def test_long_runs_of_one_byte(kernel, byte, imm):
+    """Where a narrow counter inside a kernel would overflow first."""
+    data = memoryview(bytes([byte]) * LENGTHS[-1])
+    for length in lengths_for(kernel):
+        assert kernel(data[:length], imm) == run_prefixes(kernel.op, byte, imm)[length], length
+
+
+@every_kernel
+def test_the_value_of_nothing_is_the_running_value(kernel):
+    assert kernel(b"") == reference(kernel.op, b"")
+    for value in {0, 1, MIDWAY[kernel.op], (1 << BITS[kernel.op]) - 1}:
+        assert kernel(b"", 0xFF, value) == value
+
+
+bytes_of_any_size = st.builds(
+    lambda piece, repeats, more: piece * repeats + more,
+    st.binary(max_size=300),
+    st.integers(0, 90),
+    st.binary(max_size=9),
+)
+imms = st.integers(0, 255)
+
+
+@every_kernel
+@settings(max_examples=40, deadline=None)
+@given(data=bytes_of_any_size, imm=imms, cuts=st.lists(st.integers(0, 30_000), max_size=4))
+def test_where_a_stream_is_cut_does_not_matter(kernel, data, imm, cuts):
+    bounds = sorted(min(cut, len(data)) for cut in [0, *cuts, len(data)])
+    value = reference(kernel.op, b"")
+    for start, stop in pairwise(bounds):
+        value = kernel(memoryview(data)[start:stop], imm, value)
+    assert value == kernel(data, imm) == reference(kernel.op, data, imm)
+
+
+implementations = pytest.mark.parametrize("name", sorted({name for _, name in CASES}))
+
+
+@implementations
+@settings(max_examples=40, deadline=None)
+@given(
+    data=bytes_of_any_size,
+    ops=st.lists(st.tuples(st.sampled_from(["counteq", "crc32c", "fnv64", "xor", "add"]), imms), max_size=20),
+)
+def test_fused_is_each_op_alone(name, data, ops):
+    values = [MIDWAY[op] for op, _ in ops]
+    wanted = [Kernel(op, name)(data, imm, MIDWAY[op]) for op, imm in ops]
+    assert kernels.using(name).plan(tuple(ops)).run(data, values) == wanted
+
+
+@implementations
+def test_fused_over_many_blocks(name):
+    data, ops = noise(LONG), ("counteq", "crc32c", "fnv64", "xor", "add")
+    values = [reference(op, b"") for op in ops]
+    got = kernels.using(name).plan(tuple((op, 0x0A) for op in ops)).run(data, values)
+    assert got == [edge_prefixes(op)[LONG] for op in ops]
+
+
+@implementations
+@settings(max_examples=60, deadline=None)
+@given(a=st.binary(max_size=600), b=st.binary(max_size=600), c=st.binary(max_size=600))
+def test_combine_is_the_crc_of_the_concatenation(name, a, b, c):
+    k = kernels.using(name)
+    crc_a, crc_b, crc_c = (reference("crc32c", data) for data in (a, b, c))
+    crc_ab, crc_bc = reference("crc32c", a + b), reference("crc32c", b + c)
+    assert k.crc32c_combine(crc_a, crc_b, len(b)) == crc_ab
+    assert k.crc32c_combine(crc_a, crc_bc, len(b + c)) == k.crc32c_combine(crc_ab, crc_c, len(c))
+    assert k.crc32c_combine(crc_a, 0, 0) == crc_a
+    assert k.crc32c_combine(0, crc_b, len(b)) == crc_b
+
+
+@implementations
+@settings(max_examples=60, deadline=None)
+@given(crc=st.integers(0, (1 << 32) - 1), lengths=st.tuples(*[st.integers(0, (1 << 62) - 1)] * 2))
+def test_combine_with_ranges_too_long_to_read(name, crc, lengths):
+    """Zero bytes after a CRC of 0 stay 0, so combining with 0 is only the shift, and shifts add up."""
+    shift = kernels.using(name).crc32c_combine
+    first, second = lengths
+    assert shift(shift(crc, 0, first), 0, second) == shift(crc, 0, first + second)
+
+
+@implementations
+def test_combine_at_every_power_of_two(name):
+    """Each by doubling from one byte, whose shift is eight steps of the bitwise definition."""
+    shift = kernels.using(name).crc32c_combine
+    wanted = _shifts_by_powers_of_two(0x12345678)
+    assert [shift(0x12345678, 0, 1 << k) for k in range(63)] == wanted
+
+
+def _shifts_by_powers_of_two(crc: int) -> list[int]:
+    """Apply the linear map of one zero byte, as its 32 columns, squared again and again."""
+    columns = [_one_zero_byte(1 << bit) for bit in range(32)]
+    found = []
+    for _ in range(63):
+        found.append(_apply(columns, crc))
+        columns = [_apply(columns, column) for column in columns]
+    return found
+
+
+def _one_zero_byte(register: int) -> int:
+    for _ in range(8):
+        register = register >> 1 ^ 0x82F63B78 if register & 1 else register >> 1
+    return register
+
+
+def _apply(columns: list[int], vector: int) -> int:
+    result = 0
+    for bit, column in enumerate(columns):
+        if vector >> bit & 1:
+            result ^= column
+    return result

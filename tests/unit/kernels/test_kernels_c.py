@@ -1,0 +1,104 @@
+"""The C files by themselves: their self-test, natively, under sanitizers and for arm64; what they link to; setup.py."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[3]
+CSRC = REPOSITORY / "packetfs_compute/kernels/csrc"
+SELFTEST = REPOSITORY / "tests/conformance/kernels_selftest.c"
+STRICT = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+
+
+def need(*tools: str) -> None:
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    if "cc" in missing and os.environ.get("CI"):
+        pytest.fail("CI must have a C compiler")
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not on PATH")
+
+
+def run(*command: object, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def build(compiler: str, flags: list[str], out: Path) -> Path:
+    sources = sorted(path for path in CSRC.glob("*.c") if path.name != "module.c")
+    run(compiler, *flags, f"-I{CSRC}", *sources, SELFTEST, "-o", out)
+    return out
+
+
+def assert_passed(output: str, *kernels: str) -> None:
+    lines = output.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    for op in ("counteq", "crc32c", "fnv64", "xor", "add"):
+        assert f"ok {op} portable" in lines
+    for line in ("combine", "fused", *kernels):
+        assert f"ok {line}" in lines
+
+
+def test_the_selftest_passes(tmp_path):
+    need("cc")
+    assert_passed(run(build("cc", STRICT, tmp_path / "selftest")))
+
+
+def test_the_selftest_passes_under_sanitizers(tmp_path):
+    need("cc")
+    flags = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    # Leaks are not looked for: that needs ptrace, which containers forbid.
+    assert_passed(run(build("cc", flags, tmp_path / "selftest"), ASAN_OPTIONS="detect_leaks=0"))
+
+
+def test_the_selftest_passes_on_arm64(tmp_path):
+    need("aarch64-linux-gnu-gcc", "qemu-aarch64")
+    binary = build("aarch64-linux-gnu-gcc", [*STRICT, "-static"], tmp_path / "selftest")
+    assert_passed(run("qemu-aarch64", binary), "crc32c arm64")
+
+
+def test_the_portable_files_need_no_libc_but_memcpy(tmp_path):
+    """They are also compiled to WebAssembly, where there is none."""
+    need("cc", "nm")
+    for name in ("portable", "crc32c_combine"):
+        run("cc", *STRICT, "-c", CSRC / f"{name}.c", "-o", tmp_path / f"{name}.o")
+        undefined = {line.split()[-1].lstrip("_") for line in run("nm", "-u", tmp_path / f"{name}.o").splitlines()}
+        assert undefined <= {"memcpy", "GLOBAL_OFFSET_TABLE_"}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    pytest.importorskip("setuptools", reason="setuptools builds the extension")
+    shutil.copy(REPOSITORY / "setup.py", tmp_path)
+    shutil.copytree(CSRC, tmp_path / "packetfs_compute/kernels/csrc")
+    return tmp_path
+
+
+def build_extension(checkout: Path, **environment: str) -> tuple[str, list[Path]]:
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace"],
+        cwd=checkout,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr, list((checkout / "packetfs_compute/kernels").glob("_native*"))
+
+
+def test_without_a_compiler_the_build_succeeds_and_says_so(checkout):
+    warning, built = build_extension(checkout, CC="/nonexistent/cc", PACKETFS_NO_EXTENSION="")
+    assert "installed WITHOUT its C kernels (it did not build: " in warning
+    assert built == []
+
+
+def test_the_extension_can_be_left_out_on_purpose(checkout):
+    warning, built = build_extension(checkout, PACKETFS_NO_EXTENSION="1")
+    assert "installed WITHOUT its C kernels (PACKETFS_NO_EXTENSION=1)" in warning
+    assert built == []
