@@ -1,0 +1,260 @@
+"""Reading a byte range over HTTP or HTTPS, from a server that nobody vouches for.
+
+The rim around four pure or small parts: the guard says where a request may go, ``ranges.py`` what to ask and what an
+answer means, ``connection.py`` and ``body.py`` read it within the deadline. What is left for this module is their
+order: vet, connect, ask, follow a redirect by hand (each hop is vetted again, RFC 9110 section 15.4), ask once more
+where the first answer does not tell the size, then hand out the bytes.
+
+No proxy and no ``.netrc`` of the environment is used and no cookie is kept: a proxy would connect past the guard, and
+the others would lend a stranger's URL this machine's identity.
+"""
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urljoin
+
+from packetfs_compute.deadline import Deadline
+from packetfs_compute.errors import BadProgram, ForbiddenSource, SourceFailed
+from packetfs_compute.settings import Settings
+from packetfs_compute.sources.base import RangeRequest
+from packetfs_compute.sources.body import Body
+from packetfs_compute.sources.connection import Connection, Dropped
+from packetfs_compute.sources.guard import Target, check_addresses, check_url
+from packetfs_compute.sources.http1 import Head, framing, keeps_alive
+from packetfs_compute.sources.pool import Pool
+from packetfs_compute.sources.ranges import Ask, Plan, beyond, decide, fields, first_ask
+from packetfs_compute.sources.resolve import BoundedResolver, LookUp, system_look_up
+from packetfs_compute.validation import show
+
+__all__ = ["HttpSource", "HttpStream"]
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS: Final = 5
+_CHUNK: Final = 1 << 18
+
+
+class HttpSource:
+    """Objects at http:// and https:// URLs.
+
+    ``look_up`` finds a name's addresses, ``tls`` is whom to trust (the system's store by default) and ``now`` is Unix
+    time; tests give their own. Safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        look_up: LookUp = system_look_up,
+        tls: ssl.SSLContext | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._resolver = BoundedResolver(look_up)
+        self._given_tls = tls
+        self._now = now
+        self._pool = Pool()
+
+    def open(self, request: RangeRequest, deadline: Deadline) -> "HttpStream":
+        """Open a range; see :class:`~packetfs_compute.sources.base.Source`."""
+        target = check_url(request.url, self._settings)
+        ask = first_ask(request)
+        while True:
+            target, connection, head = self._follow(target, ask, request, deadline)
+            try:
+                decision = decide(head, ask, request, self._settings.max_skip_bytes, self._now())
+                if isinstance(decision, Plan):
+                    return HttpStream(self._pool, target, connection, head, decision, request)
+            except BaseException:
+                connection.close()
+                raise
+            self._set_aside(target, connection, head)
+            ask = decision
+
+    def close(self) -> None:
+        """Close the idle connections; the source may still be used."""
+        self._pool.close()
+
+    def _follow(
+        self, target: Target, ask: Ask, request: RangeRequest, deadline: Deadline
+    ) -> tuple[Target, Connection, Head]:
+        """Ask, and go where redirects lead; return the target that gave the first other answer, and that answer."""
+        seen = {target.url}
+        while True:
+            connection, head = self._exchange(target, ask, request, deadline)
+            if head.status not in _REDIRECTS:
+                return target, connection, head
+            self._set_aside(target, connection, head)
+            target = _redirected(target, head, self._settings)
+            if target.url in seen:
+                raise SourceFailed("the source redirects in a circle", {"retryable": False})
+            seen.add(target.url)
+            if len(seen) > _MAX_REDIRECTS + 1:
+                raise SourceFailed(f"the source redirects more than {_MAX_REDIRECTS} times", {"retryable": False})
+
+    def _exchange(self, target: Target, ask: Ask, request: RangeRequest, deadline: Deadline) -> tuple[Connection, Head]:
+        """Send one request and return the head of its answer, on an idle connection where there is one.
+
+        The server may have closed that in the meantime: then, and only before any byte of an answer, a new connection
+        is tried (RFC 9112, section 9.3.1). A GET is safe to send twice.
+        """
+        connection = self._pool.take(target)
+        if connection is not None:
+            connection.deadline = deadline
+            try:
+                return connection, _ask(connection, target, ask, request)
+            except Dropped:
+                pass
+        connection = self._connect(target, deadline)
+        try:
+            return connection, _ask(connection, target, ask, request)
+        except Dropped as error:
+            raise SourceFailed(error.message, error.details) from error
+
+    def _connect(self, target: Target, deadline: Deadline) -> Connection:
+        addresses = self._resolver.addresses(target, deadline, self._settings.connect_timeout_s)
+        check_addresses(target, addresses, self._settings)
+        tls = self._tls if target.scheme == "https" else None
+        return Connection.open(target, addresses, deadline, self._settings, tls)
+
+    def _set_aside(self, target: Target, connection: Connection, head: Head) -> None:
+        """Be done with an answer whose body is not wanted: keep the connection only if that body is here already."""
+        try:
+            length = framing(head).length
+        except SourceFailed:
+            length = None
+        if length is None or length != connection.buffered:
+            connection.close()
+            return
+        if length:
+            connection.readinto(memoryview(bytearray(length)))
+        _release(self._pool, target, connection, head)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return self._given_tls or ssl.create_default_context()
+
+
+class HttpStream:
+    """The bytes of an opened range; see :class:`~packetfs_compute.sources.base.ByteStream`."""
+
+    def __init__(
+        self, pool: Pool, target: Target, connection: Connection, head: Head, plan: Plan, request: RangeRequest
+    ) -> None:
+        self.object_size = plan.object_size
+        self.etag = plan.etag
+        self._pool = pool
+        self._target = target
+        self._connection: Connection | None = connection
+        self._head = head
+        self._plan = plan
+        self._request = request
+        self._body = Body(connection, plan.framing)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """Yield the range's bytes, each chunk in the same buffer."""
+        try:
+            if not self._plan.empty:
+                yield from self._read()
+            self._done()
+        finally:
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is not yet read."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _read(self) -> Iterator[memoryview]:
+        take = self._plan.take
+        buffer = memoryview(bytearray(_CHUNK if take is None else min(_CHUNK, max(take, self._plan.skip, 1))))
+        self._skip(buffer)
+        taken = 0
+        while take is None or taken < take:
+            want = len(buffer) if take is None else min(len(buffer), take - taken)
+            got = self._body.readinto(buffer[:want])
+            taken += got
+            if got < want:
+                self._ended_at(self._plan.skip + taken)
+            if got:
+                yield buffer[:got].toreadonly()
+            if got < want:
+                break
+        if take is not None and self._plan.exact and not self._body.complete and self._body.readinto(buffer[:1]):
+            raise SourceFailed("the source sent more bytes than the range that it declared")
+
+    def _skip(self, buffer: memoryview) -> None:
+        left = self._plan.skip
+        while left:
+            want = min(len(buffer), left)
+            got = self._body.readinto(buffer[:want])
+            left -= got
+            if got < want:
+                self._ended_at(self._plan.skip - left)
+                raise beyond(self._request, self._plan.skip - left)
+
+    def _ended_at(self, position: int) -> None:
+        """The body ended properly after ``position`` bytes of it, before what the plan expects."""
+        framing = self._plan.framing
+        if framing.kind == "chunked" and self._head.status == 200:
+            # Only now is it known where the object ends.
+            self.object_size = position
+            if self._request.stop is None:
+                return
+            raise beyond(self._request, position)
+        raise SourceFailed("the source cut its answer: the connection ended in the middle of the range")
+
+    def _done(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._body.complete:
+            _release(self._pool, self._target, connection, self._head)
+        else:
+            connection.close()
+
+
+def _ask(connection: Connection, target: Target, ask: Ask, request: RangeRequest) -> Head:
+    """Send the request and read the head of its answer; a connection that failed is closed."""
+    lines = [f"GET {target.path} HTTP/1.1", f"Host: {target.host_header}"]
+    lines += [f"{name}: {value}" for name, value in fields(ask, request)]
+    try:
+        connection.send(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        return connection.read_head()
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _release(pool: Pool, target: Target, connection: Connection, head: Head) -> None:
+    """Keep the connection if its server keeps it too and has sent nothing that nobody asked for."""
+    if keeps_alive(head) and connection.buffered == 0:
+        pool.give(target, connection)
+    else:
+        connection.close()
+
+
+def _redirected(target: Target, head: Head, settings: Settings) -> Target:
+    """Return where a redirect leads, vetted like any other URL; a server's bad URL is the server's fault."""
+    location = head.one("location")
+    if not location:
+        raise SourceFailed(f"the source redirects ({head.status}) to nowhere", {"retryable": False})
+    try:
+        following = check_url(urljoin(target.url, location).partition("#")[0], settings)
+    except (BadProgram, ValueError) as error:
+        message = f"the source redirects to {show(location)}, which is no usable URL"
+        raise SourceFailed(message, {"retryable": False}) from error
+    if target.scheme == "https" and following.scheme == "http":
+        raise ForbiddenSource("the source redirects from https to http", {"hint": "use the https URL of the object"})
+    return following

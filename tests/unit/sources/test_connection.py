@@ -1,0 +1,94 @@
+"""One connection: connecting, sending and waiting, each within its bound."""
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from support.reading import OPEN
+
+from packetfs_compute.deadline import Deadline
+from packetfs_compute.errors import AttemptTimeout, SourceFailed
+from packetfs_compute.sources.connection import Connection, Dropped
+from packetfs_compute.sources.guard import check_url
+
+Pair = tuple[Connection, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, 0.1, Deadline.after(10))
+    yield connection, theirs
+    connection.close()
+    theirs.close()
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A port whose backlog is full: Linux drops what else wants to connect, as a firewall does."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = []
+        for _ in range(4):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+            waiting.append(sock)
+        yield listener.getsockname()[1]
+        for sock in waiting:
+            sock.close()
+
+
+@pytest.mark.parametrize(("connect_s", "budget_s", "error"), [(0.2, 5.0, SourceFailed), (5.0, 0.2, AttemptTimeout)])
+def test_connecting_to_silence(full_port: int, connect_s: float, budget_s: float, error: type[Exception]) -> None:
+    settings = replace(OPEN, connect_timeout_s=connect_s)
+    target = check_url(f"http://127.0.0.1:{full_port}/", settings)
+    addresses = [ipaddress.ip_address("127.0.0.1")] * 2
+    with pytest.raises(error):
+        Connection.open(target, addresses, Deadline.after(budget_s), settings, None)
+
+
+def test_sending_to_one_who_has_gone_is_told_apart(pair: Pair) -> None:
+    connection, theirs = pair
+    theirs.close()
+    with pytest.raises(Dropped):
+        connection.send(bytes(1 << 20))
+
+
+def test_sending_to_one_who_does_not_read(pair: Pair) -> None:
+    with pytest.raises(SourceFailed, match="took nothing"):
+        pair[0].send(bytes(1 << 24))
+
+
+def test_quiet_is_open_with_nothing_to_read(pair: Pair) -> None:
+    connection, theirs = pair
+    assert connection.quiet
+    theirs.sendall(b"x")
+    assert not connection.quiet
+    assert connection.buffered == 1
+    assert not connection.quiet
+
+
+def test_a_closed_connection_is_not_quiet(pair: Pair) -> None:
+    connection, theirs = pair
+    theirs.close()
+    assert not connection.quiet
+    connection.close()
+    assert not connection.quiet
+
+
+def test_lines_of_any_length_and_bytes_after_them(pair: Pair) -> None:
+    connection, theirs = pair
+    theirs.sendall(b"one\r\ntwo\n\r\n" + b"x" * 70_000)
+    theirs.shutdown(socket.SHUT_WR)
+    assert [connection.read_line(5, "head") for _ in range(3)] == [b"one", b"two", b""]
+    view = memoryview(bytearray(100_000))
+    got = 0
+    while count := connection.readinto(view[got:]):
+        got += count
+    assert view[:got] == b"x" * 70_000
+    with pytest.raises(SourceFailed, match="in the middle of the head"):
+        connection.read_line(5, "head")
