@@ -1,0 +1,95 @@
+"""The Celery application: ``celery -A packetfs_compute worker|inspect|status|events|flower …``.
+
+Importing this module configures nothing: Celery asks for the settings when they are first needed. What is set, and why:
+
+- *JSON only*, in and out: a message can hold data, never code.
+- *Acknowledged late*: a job is given back when its worker dies. One that kills its worker is retried three times at
+  most (``Task.max_retries``).
+- *Prefetch of one*: a long job must not hold others back behind it.
+- *The visibility timeout* is twice the longest job. Redis redelivers what stays unacknowledged for longer, so a shorter
+  one would run a long job again and again. The two ``unacked_restore`` options make the redelivery prompt: with kombu's
+  defaults it is up to 100 s late.
+- *Running jobs survive a lost connection* to the broker; to cancel them would end them as REVOKED.
+"""
+
+import functools
+import time
+from typing import Any, Final
+
+from celery import Celery
+from celery.signals import before_task_publish, worker_init
+
+from packetfs_compute.names import LOCAL, MAX_TIMEOUT_MS, TASK_PREFIX, queue_of
+from packetfs_compute.router import route_task
+from packetfs_compute.settings import Settings, load_settings
+
+__all__ = ["SUBMITTED_AT", "app", "celery_config", "current_settings"]
+
+SUBMITTED_AT: Final = "packetfs_submitted_at"
+"""Message header: the publisher's wall clock in Unix seconds, from which a job's deadline and queue wait are told."""
+
+_GRACE_S: Final = 60
+_GIVE_UP: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+"""How often a client tries to reach the broker before it says so; without it kombu tries for ever (celery #4296)."""
+
+
+@functools.cache
+def current_settings() -> Settings:
+    """Return this process's settings, read from the environment on first use."""
+    return load_settings()
+
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """Return Celery's configuration for ``settings``."""
+    state_url = _celery_url(settings.state_url)
+    longest_s = MAX_TIMEOUT_MS // 1000
+    return {
+        "broker_url": _celery_url(settings.broker_url or settings.state_url),
+        "result_backend": state_url,
+        "result_expires": settings.result_ttl_s,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "task_default_queue": queue_of(LOCAL),
+        "task_routes": (route_task,),
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_retry_on_worker_lost": True,
+        "task_time_limit": longest_s + _GRACE_S,
+        "worker_prefetch_multiplier": 1,
+        "worker_concurrency": settings.concurrency,
+        "worker_send_task_events": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_timeout": settings.connect_timeout_s,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "visibility_timeout": 2 * longest_s,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "socket_connect_timeout": settings.connect_timeout_s,
+            **_GIVE_UP,
+        },
+        "redis_socket_connect_timeout": settings.connect_timeout_s,
+        "result_backend_transport_options": {"retry_policy": _GIVE_UP},
+    }
+
+
+def _celery_url(url: str) -> str:
+    """Return a redis-py URL in Celery's spelling: a Unix socket is ``redis+socket://`` there."""
+    return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
+
+
+@before_task_publish.connect
+def _stamp(sender: str = "", headers: dict[str, Any] | None = None, **_: Any) -> None:
+    if headers is not None and sender.startswith(TASK_PREFIX):
+        headers.setdefault(SUBMITTED_AT, time.time())
+
+
+@worker_init.connect
+def _be_patient(**_: Any) -> None:
+    """In a worker a result is worth more than a quick answer: try for 20 s, Celery's own default, to store it."""
+    app.conf.result_backend_transport_options = {}
+
+
+app = Celery("packetfs_compute", include=["tasks"])
+app.add_defaults(lambda: celery_config(current_settings()))

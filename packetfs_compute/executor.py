@@ -1,0 +1,86 @@
+"""Run one program over its source's bytes: what the local substrate, Lambda and Fly all execute.
+
+:func:`execute` is the whole contract as one function from a request to a response, both plain JSON values. The bytes
+stream through a fused plan of the kernels in chunks, so that memory stays flat whatever the range's length
+and all operations of a program share one pass.
+"""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from packetfs_compute import kernels
+from packetfs_compute.deadline import Deadline
+from packetfs_compute.errors import Internal, JobError
+from packetfs_compute.settings import Settings, load_settings
+from packetfs_compute.sources import RangeRequest, open_source
+from packetfs_compute.wire import ComputeRequest, Measured, failure, job_id_of, parse_request, success
+
+__all__ = ["execute"]
+
+_log = logging.getLogger(__name__)
+
+_RSS_PER_MB: Final = 1 << 20 if sys.platform == "darwin" else 1 << 10
+"""``ru_maxrss`` is in bytes on macOS and in KiB elsewhere (getrusage(2))."""
+
+
+def execute(request: object, settings: Settings | None = None) -> dict[str, Any]:
+    """Run the request and return the response, both as in ``remote/contract/``; never raises for any input.
+
+    Without ``settings`` they are read anew from the environment. Whatever goes wrong (bad input, a hostile URL, a
+    broken server) comes back as ``{"success": False, "error": {…}}`` with a type of :mod:`packetfs_compute.errors`.
+    """
+    started_s = time.perf_counter()
+    try:
+        return _run(parse_request(request), settings or load_settings(), started_s)
+    except JobError as error:
+        return failure(job_id_of(request), error, time.perf_counter() - started_s)
+    except Exception as error:  # noqa: BLE001  (the boundary that promises an answer whatever happens)
+        _log.exception("an attempt failed in a way that has no type")
+        internal = Internal(f"{type(error).__name__}: {error}")
+        return failure(job_id_of(request), internal, time.perf_counter() - started_s)
+
+
+def _run(request: ComputeRequest, settings: Settings, started_s: float) -> dict[str, Any]:
+    program = request.program
+    deadline = Deadline.after(request.timeout_ms / 1000)
+    plan = kernels.plan([(op.name, op.imm) for op in program.ops])
+    values = [op.identity for op in program.ops]
+    read = _Meter()
+    wanted = RangeRequest(program.data_url, program.offset, program.length, program.etag)
+    with open_source(wanted, deadline, settings) as stream:
+        read.fetch_s = time.perf_counter() - started_s
+        for chunk in read.through(iter(stream)):
+            values = plan.run(chunk, values)
+            deadline.remaining_s()
+        measured = Measured(
+            bytes_processed=read.bytes,
+            object_size=stream.object_size,
+            etag=stream.etag,
+            execution_s=time.perf_counter() - started_s,
+            fetch_s=read.fetch_s,
+            region=settings.region,
+            memory_used_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _RSS_PER_MB,
+        )
+    return success(request, values, measured)
+
+
+class _Meter:
+    """Counts a stream's bytes, and the time spent waiting for them."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.fetch_s = 0.0
+
+    def through(self, chunks: Iterator[memoryview]) -> Iterator[memoryview]:
+        while True:
+            asked_s = time.perf_counter()
+            chunk = next(chunks, None)
+            self.fetch_s += time.perf_counter() - asked_s
+            if chunk is None:
+                return
+            self.bytes += len(chunk)
+            yield chunk
