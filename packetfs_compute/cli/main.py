@@ -1,0 +1,82 @@
+"""The command group and the one place where an error becomes lines on stderr and an exit code."""
+
+import json
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from packetfs_compute import __version__
+from packetfs_compute.cli.demo import demo
+from packetfs_compute.cli.doctor import doctor
+from packetfs_compute.cli.run import run
+from packetfs_compute.cli.up import up
+from packetfs_compute.errors import (
+    BadPolicy,
+    BadProgram,
+    ConfigurationError,
+    JobError,
+    PacketFSError,
+)
+
+__all__ = ["cli", "main"]
+
+_USAGE_ERRORS: Final = (BadProgram, BadPolicy, ConfigurationError)
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="packetfs")
+def cli() -> None:
+    """Compute on bytes without downloading them.
+
+    \b
+    packetfs demo                                    see it work on this machine
+    packetfs run crc32c https://host/object          one operation over an object
+    packetfs run counteq:10 ./log.txt --inline       here, with no broker
+    packetfs up                                      the whole system on this machine
+    packetfs doctor                                  what is well and what is not
+    """
+
+
+for command in (run, up, demo, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        code = cli.main(arguments, prog_name="packetfs", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout went away (`packetfs … | head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except PacketFSError as error:
+        _show_error(error, as_json="--json" in arguments)
+        return EXIT_USAGE if isinstance(error, _USAGE_ERRORS) else EXIT_FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _show_error(error: PacketFSError, *, as_json: bool) -> None:
+    name = error.type if isinstance(error, JobError) else "error"
+    click.echo(f"{name}: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    if as_json:
+        document: dict[str, Any] = {"error": {"type": name, "message": error.message, **error.details}}
+        click.echo(json.dumps(document, default=str))
