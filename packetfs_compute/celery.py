@@ -29,6 +29,8 @@ SUBMITTED_AT: Final = "packetfs_submitted_at"
 """Message header: the publisher's wall clock in Unix seconds, from which a job's deadline and queue wait are told."""
 
 _GRACE_S: Final = 60
+_SILENCE_S: Final = 15.0
+"""How long a Redis that accepted the connection may say nothing; a blocking pop is asked for in turns of a second."""
 _GIVE_UP: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 """How often a client tries to reach the broker before it says so; without it kombu tries for ever (celery #4296)."""
 
@@ -67,9 +69,11 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
             "socket_connect_timeout": settings.connect_timeout_s,
+            "socket_timeout": _SILENCE_S,
             **_GIVE_UP,
         },
         "redis_socket_connect_timeout": settings.connect_timeout_s,
+        "redis_socket_timeout": _SILENCE_S,
         "result_backend_transport_options": {"retry_policy": _GIVE_UP},
     }
 

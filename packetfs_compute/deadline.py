@@ -26,5 +26,9 @@ class Deadline:
         """Return the seconds left, always more than zero; raise :class:`AttemptTimeout` when there are none."""
         left = self.at_s - self.clock()
         if left <= 0:
-            raise AttemptTimeout(f"the deadline of {self.budget_s:g} s has passed")
+            raise self.overdue()
         return left
+
+    def overdue(self) -> AttemptTimeout:
+        """Return the error to raise when it has passed."""
+        return AttemptTimeout(f"the deadline of {self.budget_s:g} s has passed")

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import JobError, NoSubstrate
-from packetfs_compute.names import QUEUE_PREFIX
+from packetfs_compute.names import queue_of
 from packetfs_compute.program import Program, parse_program
 from packetfs_compute.result import Attempt, JobResult, job_result
 from packetfs_compute.routing import Policy, parse_policy, vetoes
@@ -17,7 +18,8 @@ from packetfs_compute.wire import ComputeRequest, error_from_wire
 
 __all__ = ["Job", "accept_job", "run_job", "substrate_of_queue"]
 
-_NO_COST_USD = 0.0
+_LATEST_UNIX_S: Final = 1e11
+_NO_COST_USD: Final = 0.0
 """The local substrate is a machine that is paid for already."""
 
 
@@ -31,10 +33,13 @@ class Job:
     submitted_at: float | None = None
 
 
-def accept_job(job_id: str, raw_program: object, raw_policy: object, submitted_at: float | None = None) -> Job:
-    """Return the job of a program and a policy as JSON; raise the ``JobError`` that names what is wrong with them."""
+def accept_job(job_id: str, raw_program: object, raw_policy: object, raw_submitted_at: object = None) -> Job:
+    """Return the job of a program and a policy as JSON; raise the ``JobError`` that names what is wrong with them.
+
+    A submission time that makes no sense is as good as none: it is a header of the message, not the caller's input.
+    """
     try:
-        return Job(job_id, parse_program(raw_program), parse_policy(raw_policy), submitted_at)
+        return Job(job_id, parse_program(raw_program), parse_policy(raw_policy), _moment(raw_submitted_at))
     except JobError as error:
         error.details.update(job_id=job_id, attempts=[])
         raise
@@ -71,8 +76,12 @@ def run_job(
 
 def substrate_of_queue(routing_key: str | None) -> str | None:
     """Return the substrate whose queue ``routing_key`` names, or ``None`` for a queue that is no substrate's."""
-    name = (routing_key or "").removeprefix(QUEUE_PREFIX)
-    return name if name in substrate_names() else None
+    return next((name for name in substrate_names() if queue_of(name) == routing_key), None)
+
+
+def _moment(raw: object) -> float | None:
+    known = isinstance(raw, (int, float)) and not isinstance(raw, bool) and abs(raw) < _LATEST_UNIX_S
+    return float(raw) if known else None  # type: ignore[arg-type]
 
 
 def _check_policy(job: Job, substrate: Substrate) -> None:
@@ -89,10 +98,8 @@ def _attempt(
     job: Job, substrate: Substrate, settings: Settings, deadline: Deadline, attempts: list[Attempt]
 ) -> dict[str, object]:
     """Run one attempt, append it to ``attempts``, and return its successful response; raise what it failed with."""
-    program = job.program
-    if program.data_url.startswith("s3://"):
-        # No key leaves the dispatcher: a substrate is given a URL that is good for this object alone.
-        program = replace(program, data_url=presign(program.data_url, settings))
+    # No key leaves the dispatcher: a substrate is given a URL that is good for this object alone.
+    program = replace(job.program, data_url=presign(job.program.data_url, settings))
     request = ComputeRequest(program, job.id, max(1, int(deadline.remaining_s() * 1000)))
     started = deadline.clock()
     answer = substrate.invoke(request.to_wire())

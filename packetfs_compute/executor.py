@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from packetfs_compute import kernels
 from packetfs_compute.deadline import Deadline
-from packetfs_compute.errors import Internal, JobError
+from packetfs_compute.errors import Internal, JobError, PacketFSError
 from packetfs_compute.settings import Settings, load_settings
 from packetfs_compute.sources import RangeRequest, open_source
 from packetfs_compute.wire import ComputeRequest, Measured, failure, job_id_of, parse_request, success
@@ -38,6 +38,9 @@ def execute(request: object, settings: Settings | None = None) -> dict[str, Any]
         return _run(parse_request(request), settings or load_settings(), started_s)
     except JobError as error:
         return failure(job_id_of(request), error, time.perf_counter() - started_s)
+    except PacketFSError as error:  # this machine is set up wrong: another one may not be
+        internal = Internal(error.message, {"retryable": False, **error.details})
+        return failure(job_id_of(request), internal, time.perf_counter() - started_s)
     except Exception as error:  # noqa: BLE001  (the boundary that promises an answer whatever happens)
         _log.exception("an attempt failed in a way that has no type")
         internal = Internal(f"{type(error).__name__}: {error}")

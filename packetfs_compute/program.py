@@ -27,12 +27,11 @@ from packetfs_compute.names import (
     OPS_WITH_IMM,
     OPS_WITH_SEED,
 )
-from packetfs_compute.validation import bad, integer, require_object, show
+from packetfs_compute.validation import STRONG_ETAG, bad, integer, require_object, show
 
 __all__ = ["Op", "Program", "parse_op", "parse_program"]
 
 _SEED: Final = re.compile(r"[0-9a-f]{16}")
-_STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 _PROGRAM_FIELDS: Final = frozenset({"data_url", "offset", "length", "ops", "op", "imm", "seed", "etag"})
 _OP_FIELDS: Final = frozenset({"op", "imm", "seed"})
 
@@ -155,7 +154,7 @@ def _etag(raw: object) -> str | None:
         raise bad("program.etag", f"is {show(raw)}", fix)
     if raw.startswith("W/"):
         raise bad("program.etag", f"is weak ({show(raw)}) and cannot pin bytes", fix)
-    if not _STRONG_ETAG.fullmatch(raw):
+    if not STRONG_ETAG.fullmatch(raw):
         raise bad("program.etag", f"is {show(raw)}", fix)
     return raw
 

@@ -1,13 +1,14 @@
 """Settings: the environment's ``PACKETFS_*`` over ``packetfs.toml`` over defaults, parsed once into a frozen object.
 
 ``redis_url`` in the file is the variable ``PACKETFS_REDIS_URL`` in the environment, and so for every field of
-:class:`Settings`. A list is a TOML array, or commas in the environment. Secrets come only from the environment: a
-URL with a password in the file is refused. A field's metadata names its parser, so that adding a setting is adding a
-field.
+:class:`Settings`. A list is a TOML array; in the environment it is written with commas, or as a JSON array where an item
+holds one. Secrets come only from the environment: a URL with a password in the file is refused. A field's metadata names
+its parser, so that adding a setting is adding a field.
 """
 
 import hashlib
 import ipaddress
+import json
 import math
 import os
 import tempfile
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import platformdirs
 
@@ -45,15 +46,27 @@ def _text(raw: object) -> str:
 def _url(*schemes: str) -> Callable[[object], str]:
     def parse(raw: object) -> str:
         text = _text(raw)
-        if urlsplit(text).scheme not in schemes:
-            raise ValueError(f"give a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+        begins = tuple(scheme + "://" for scheme in schemes)
+        if not text.startswith(begins) or _parts(text) is None:
+            raise ValueError(f"give a URL that begins with {' or '.join(begins)}")
         return text
 
     return parse
 
 
+def _parts(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its message may quote a part of the password
+        return None
+
+
 def _path(raw: object) -> Path:
-    return Path(_text(raw)).expanduser().absolute()
+    try:
+        _text(raw)
+        return Path(str(raw)).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("give a path without ~: there is no such user") from None
 
 
 def _seconds(low: float, high: float) -> Callable[[object], float]:
@@ -62,7 +75,7 @@ def _seconds(low: float, high: float) -> Callable[[object], float]:
             if isinstance(raw, bool):
                 raise ValueError
             value = float(raw)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = math.nan
         if not low <= value <= high:
             raise ValueError(f"give a number of seconds from {low:g} to {high:g}")
@@ -88,8 +101,10 @@ def _count(low: int, high: int) -> Callable[[object], int]:
 
 def _list(item: Callable[[object], _T]) -> Callable[[object], tuple[_T, ...]]:
     def parse(raw: object) -> tuple[_T, ...]:
-        if isinstance(raw, str):
-            raw = [part for part in raw.split(",") if part.strip()]
+        if isinstance(raw, str) and raw.startswith("["):
+            raw = json.loads(raw)  # its error is a ValueError too
+        elif isinstance(raw, str):
+            raw = [part.strip() for part in raw.split(",") if part.strip()]
         if not isinstance(raw, list):
             raise ValueError("give a list")
         return tuple(item(part) for part in raw)
@@ -190,15 +205,23 @@ def load_settings(environ: Mapping[str, str] | None = None, config: Path | None 
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
-    """Return the ``PACKETFS_*`` variables that give a child process these very settings."""
-    given = {}
+    """Return the ``PACKETFS_*`` variables that give a child process these very settings.
+
+    They are complete: laid over any environment, and whatever ``packetfs.toml`` says, nothing else shows through.
+    """
+    given = {ENV_PREFIX + "CONFIG": os.devnull}
     for f in fields(Settings):
         value = getattr(settings, f.name)
         if isinstance(value, tuple):
-            value = ",".join(str(item) for item in value)
-        if value is not None:
-            given[ENV_PREFIX + f.name.upper()] = str(value)
+            value = _joined([str(item) for item in value])
+        given[ENV_PREFIX + f.name.upper()] = "" if value is None else str(value)
     return given
+
+
+def _joined(items: list[str]) -> str:
+    """Return a list as a variable: with commas, or as JSON where an item holds one."""
+    text = ",".join(items)
+    return text if [part.strip() for part in text.split(",")] == (items or [""]) else json.dumps(items)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -209,7 +232,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, tuple[str, Any]]]:
     return [
-        (ENV_PREFIX + name.upper(), (name, environ[ENV_PREFIX + name.upper()]))
+        (ENV_PREFIX + name.upper(), (name, environ[ENV_PREFIX + name.upper()].strip()))
         for name in _SPECS
         if environ.get(ENV_PREFIX + name.upper(), "").strip()
     ]
@@ -224,7 +247,7 @@ def _from_file(environ: Mapping[str, str], config: Path | None) -> list[tuple[st
         if named is None:
             return []
         raise ConfigurationError(f"{path} does not exist", {"field": "PACKETFS_CONFIG"}) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, no TOML, an integer of over 4,300 digits
         raise ConfigurationError(f"{path} cannot be read: {error}", {"field": str(path)}) from None
     for name, value in table.items():
         where = f"{path}: {name}"
@@ -232,7 +255,7 @@ def _from_file(environ: Mapping[str, str], config: Path | None) -> list[tuple[st
             raise ConfigurationError(
                 f"{where} is not a setting", {"field": where, "hint": f"known are {', '.join(sorted(_SPECS))}"}
             )
-        if isinstance(value, str) and "://" in value and urlsplit(value).password:
+        if _holds_password(value):
             raise ConfigurationError(
                 f"{where} holds a password",
                 {"field": where, "hint": f"secrets come only from the environment: set {ENV_PREFIX}{name.upper()}"},
@@ -240,9 +263,14 @@ def _from_file(environ: Mapping[str, str], config: Path | None) -> list[tuple[st
     return [(f"{path}: {name}", (name, value)) for name, value in table.items()]
 
 
+def _holds_password(value: object) -> bool:
+    parts = _parts(value) if isinstance(value, str) and "://" in value else None
+    return parts is not None and bool(parts.password or "password=" in parts.query)
+
+
 def _shown(value: object) -> str:
     """Render a setting for an error message, never its password."""
-    if isinstance(value, str) and "@" in value:
+    if isinstance(value, str) and ("@" in value or "password=" in value):
         return "a URL with credentials"
     return show(value)
 

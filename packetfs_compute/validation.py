@@ -1,11 +1,15 @@
 """Small checks for untrusted JSON. Each error names the field, what is wrong with it, and what would be right."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from packetfs_compute.errors import BadProgram, JobError
 
-__all__ = ["bad", "integer", "require_object", "show"]
+__all__ = ["STRONG_ETAG", "bad", "integer", "require_object", "show"]
+
+STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+"""A strong entity tag in its quotes (RFC 9110, section 8.8.3)."""
 
 
 def bad(field: str, problem: str, fix: str, error: type[JobError] = BadProgram) -> JobError:

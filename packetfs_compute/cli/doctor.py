@@ -11,15 +11,14 @@ from typing import Final, Literal
 
 import click
 import kombu.exceptions
-import redis
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from packetfs_compute import __version__, kernels
 from packetfs_compute.celery import app, celery_config
-from packetfs_compute.embedded import holder_pid, redis_server_binary
-from packetfs_compute.errors import ConfigurationError
+from packetfs_compute.embedded import check_redis, holder_pid, redis_server_binary
+from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
 from packetfs_compute.settings import Settings, load_settings, unknown_variables
 
 __all__ = ["doctor"]
@@ -122,13 +121,10 @@ def _redis(settings: Settings) -> Finding:
         if pid is None:
             told = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
             return Finding("redis", "ok", f"embedded, not running ({told.stdout.split(' sha=')[0].strip() or binary})")
-    with redis.Redis.from_url(settings.state_url, socket_connect_timeout=settings.connect_timeout_s) as client:
-        try:
-            server = client.info("server")
-        except redis.RedisError as error:
-            return Finding("redis", "fail", f"does not answer: {error}", "see PACKETFS_REDIS_URL, or run `packetfs up`")
-    version_ = server.get("valkey_version") or server["redis_version"]
-    return Finding("redis", "ok", f"{server.get('server_name', 'redis')} {version_} answers")
+    try:
+        return Finding("redis", "ok", f"{check_redis(settings)} answers")
+    except BrokerUnavailable as error:
+        return Finding("redis", "fail", error.message, error.hint or "")
 
 
 def _workers(settings: Settings) -> Finding:

@@ -2,9 +2,9 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
 
@@ -14,6 +14,7 @@ __all__ = ["OPERATION", "POLICY", "SIZE", "local_file", "policy_of"]
 
 _UNITS: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "kib": 1 << 10, "m": 10**6, "mb": 10**6, "mib": 1 << 20,
                  "g": 10**9, "gb": 10**9, "gib": 1 << 30, "t": 10**12, "tb": 10**12, "tib": 1 << 40}  # fmt: skip
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SIZE: Final = re.compile(r"([0-9]{1,18})\s*([a-zA-Z]{0,3})")
 
 
@@ -91,4 +92,9 @@ def policy_of(parts: tuple[dict[str, Any], ...]) -> dict[str, Any] | None:
 
 def local_file(source: str) -> Path | None:
     """Return the file that ``source`` names when it is a path at the shell rather than a URL."""
-    return None if urlsplit(source).scheme and "://" in source else Path(source).expanduser().resolve()
+    if _URL.match(source):
+        return None
+    path = Path(source)
+    with suppress(RuntimeError):  # "~nobody": there is no such user, so that is the file's name
+        path = path.expanduser()
+    return path.resolve()

@@ -10,7 +10,7 @@ from typing import Any
 from celery.result import AsyncResult
 
 from packetfs_compute.celery import app, celery_config
-from packetfs_compute.embedded import System, holder_pid
+from packetfs_compute.embedded import System, check_redis, holder_pid
 from packetfs_compute.names import task_of
 from packetfs_compute.settings import Settings
 
@@ -43,7 +43,8 @@ def temporary_system(settings: Settings) -> Iterator[None]:
 
 
 def _connect(settings: Settings) -> None:
-    """Give the application of this process its settings, once; its connections are opened on first use."""
+    """Give the application of this process its settings, once, after seeing that somebody is there."""
+    check_redis(settings)
     app.conf.update(celery_config(settings))
 
 

@@ -5,7 +5,7 @@ parent is killed.
 """
 
 from packetfs_compute.embedded.lock import holder_pid
-from packetfs_compute.embedded.server import redis_server_binary
+from packetfs_compute.embedded.server import check_redis, redis_server_binary
 from packetfs_compute.embedded.system import System
 
-__all__ = ["System", "holder_pid", "redis_server_binary"]
+__all__ = ["System", "check_redis", "holder_pid", "redis_server_binary"]

@@ -61,10 +61,12 @@ class _FileHandler(BaseHTTPRequestHandler):
         """Answer 200, 206, 412 or 416."""
         size = self.file.stat().st_size
         wanted = self.headers.get("If-Match")
-        if wanted is not None and wanted not in ("*", self.entity_tag):
+        if wanted is not None and not {"*", self.entity_tag} & {tag.strip() for tag in wanted.split(",")}:
             self._head(HTTPStatus.PRECONDITION_FAILED, 0)
             return
         match = _RANGE.fullmatch(self.headers.get("Range", ""))
+        if self.headers.get("If-Range") not in (None, self.entity_tag):
+            match = None  # the rest of another version is of no use (section 13.1.5)
         start, stop = 0, size
         if match:
             start = int(match[1])

@@ -16,7 +16,7 @@ from packetfs_compute.embedded.processes import Child
 from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
 from packetfs_compute.settings import Settings
 
-__all__ = ["STOP", "redis_server_binary", "start_redis_server"]
+__all__ = ["STOP", "check_redis", "redis_server_binary", "start_redis_server"]
 
 _START_TIMEOUT_S: Final = 30.0
 """Reading a large append-only file back takes its time."""
@@ -69,6 +69,23 @@ def start_redis_server(settings: Settings, *, persistent: bool) -> Child:
         server.stop(*STOP)
         raise
     return server
+
+
+def check_redis(settings: Settings) -> str:
+    """Return what server answers at the settings' Redis; raise :class:`BrokerUnavailable`, without delay, when none does."""
+    timeout_s = settings.connect_timeout_s
+    try:
+        with redis.Redis.from_url(
+            settings.state_url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s
+        ) as client:
+            server = client.info("server")
+    except (redis.RedisError, OSError) as error:
+        where = settings.state_url if settings.embedded else "PACKETFS_REDIS_URL"
+        raise BrokerUnavailable(
+            f"no Redis answers at {where}: {error}",
+            {"hint": "start it, correct PACKETFS_REDIS_URL, or unset that to use the embedded one"},
+        ) from error
+    return f"{server.get('server_name', 'redis')} {server.get('valkey_version') or server['redis_version']}"
 
 
 def _wait_until_ready(server: Child, socket_path: Path) -> None:

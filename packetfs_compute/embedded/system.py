@@ -15,7 +15,7 @@ from celery import Celery
 from packetfs_compute.celery import celery_config
 from packetfs_compute.embedded.lock import exclusive
 from packetfs_compute.embedded.processes import Child
-from packetfs_compute.embedded.server import STOP, start_redis_server
+from packetfs_compute.embedded.server import STOP, check_redis, start_redis_server
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.names import LOCAL, queue_of
 from packetfs_compute.settings import Settings, to_environment
@@ -59,6 +59,8 @@ class System:
             if settings.embedded:
                 self._start(stack, lambda: start_redis_server(settings, persistent=self._persistent), STOP)
                 stack.callback(settings.socket_path.unlink, missing_ok=True)
+            else:
+                check_redis(settings)
             self._start(stack, self._start_worker, _STOP_WORKER if self._persistent else _STOP_WORKER_FOR_GOOD)
             self._stack = stack.pop_all()
         return self

@@ -1,6 +1,5 @@
 """What the caller wants of a job beyond its value: where it may run, what it may cost, when it must be done."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -16,6 +15,7 @@ Goal = Literal["balanced", "cheapest", "fastest"]
 
 _TRUST_RANK: Final[dict[Trust, int]] = {"any": 0, "verified": 1, "own": 2}
 _MAX_NAMES: Final = 64
+_MAX_NAME_CHARS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,16 @@ def _one_of(raw: object, field: str, allowed: tuple[str, ...]) -> str:
 
 
 def _names(raw: object, field: str) -> tuple[str, ...]:
-    if not isinstance(raw, (list, tuple)) or len(raw) > _MAX_NAMES or not all(isinstance(n, str) for n in raw):
+    if (
+        not isinstance(raw, (list, tuple))
+        or len(raw) > _MAX_NAMES
+        or not all(isinstance(name, str) and len(name) <= _MAX_NAME_CHARS for name in raw)
+    ):
         raise bad(field, f"is {show(raw)}", 'give a list of substrate names, such as ["local"]', BadPolicy)
     return tuple(raw)
 
 
 def _number(raw: object, field: str, low: float, high: float) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or math.isnan(raw) or not low <= raw <= high:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not low <= raw <= high:
         raise bad(field, f"is {show(raw)}", f"give a number from {low:g} to {high:g}", BadPolicy)
     return float(raw)

@@ -1,5 +1,8 @@
 """One connection to one vetted address, on which nothing waits longer than the deadline.
 
+urllib3 connects and does TLS: SNI, the certificate, and that it is for the URL's host. From it we take the socket and
+read that ourselves, because its reader (http.client's) takes the connection's end inside a head for the head's end.
+
 A socket's own timeout bounds each ``recv``; a source that sends one byte a second never meets it. So before *every*
 call the timeout is set anew to what is left of the deadline, or to the longest silence that settings allow, whichever
 is shorter. That holds for drips of body and head alike and needs no watchdog. (In TLS, CPython's timeout already
@@ -8,22 +11,24 @@ spans the whole call.)
 
 import socket
 import ssl
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.util.connection import create_connection
 
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import AttemptTimeout, SourceFailed
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources.guard import Address, Target
-from packetfs_compute.sources.http1 import Head, parse_field, parse_status_line
 from packetfs_compute.validation import show
 
-__all__ = ["Connection", "Dropped"]
+__all__ = ["Connection", "Dropped", "settled"]
 
-_BUFFER: Final = 1 << 16
-_MAX_HEAD: Final = 1 << 16
-"""Most bytes of all heads of one answer, interim ones included."""
-_MAX_INTERIM: Final = 8
+
+_A = TypeVar("_A")
+_T = TypeVar("_T")
 
 
 class Dropped(SourceFailed):
@@ -31,16 +36,13 @@ class Dropped(SourceFailed):
 
 
 class Connection:
-    """A connection, and the bytes that have arrived on it but are not yet read. For one thread at a time."""
+    """A connection. For one thread at a time."""
 
     def __init__(self, sock: socket.socket, stall_timeout_s: float, deadline: Deadline) -> None:
-        self.reused = False
         self.deadline = deadline
         self._sock = sock
         self._stall_s = stall_timeout_s
-        self._bytes = bytearray(_BUFFER)
-        self._buffer = memoryview(self._bytes)
-        self._start = self._end = 0
+        self._quiet = True
 
     @classmethod
     def open(
@@ -62,24 +64,19 @@ class Connection:
         self._sock.close()
 
     @property
-    def buffered(self) -> int:
-        """Bytes that have arrived and are not read."""
-        return self._end - self._start
-
-    @property
     def quiet(self) -> bool:
         """Whether it is open and nothing has come unasked, so that it may carry another request."""
-        if self.buffered:
-            return False
-        self._start = self._end = 0
-        try:
-            # A timeout of 0 makes TLS sockets non-blocking as well; MSG_PEEK is not open to them.
-            self._sock.settimeout(0)
-            self._end = self._sock.recv_into(self._buffer)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return True
-        except OSError:
-            return False
+        if self._quiet:
+            try:
+                # A timeout of 0 makes TLS sockets non-blocking as well; MSG_PEEK is not open to them.
+                self._sock.settimeout(0)
+                self._sock.recv(1)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return True
+            except OSError:
+                pass
+            # What was read is lost, so never again.
+            self._quiet = False
         return False
 
     def send(self, data: bytes) -> None:
@@ -92,78 +89,18 @@ class Connection:
         except OSError as error:
             raise Dropped(f"the source broke the connection: {_reason(error)}") from error
 
-    def read_head(self) -> Head:
-        """Return the final answer's head; interim ones (1xx) are skipped (RFC 9110, section 15.2)."""
-        left = _MAX_HEAD
-        for interim in range(_MAX_INTERIM + 1):
-            if interim == 0 and not self.buffered and not self._fill_first():
-                raise Dropped("the source closed the connection without an answer")
-            head, left = self._read_one_head(left)
-            if head.status >= 200:
-                return head
-            if head.status == 101:
-                raise SourceFailed("the source switched to another protocol (101), which was not asked for")
-        raise SourceFailed("the source sends interim answers (1xx) without end")
+    def recv(self, limit: int) -> bytes:
+        """Return some bytes, at most ``limit``; none is the connection's end."""
+        return self._wait(self._sock.recv, limit)
 
-    def read_line(self, limit: int, where: str) -> bytes:
-        """Return the next line without its CRLF; ``where`` says for an error what it is a line of."""
-        line = bytearray()
-        while True:
-            at = self._bytes.find(b"\n", self._start, self._end)
-            stop = self._end if at < 0 else at + 1
-            line += self._buffer[self._start : stop]
-            self._start = stop
-            if len(line) > limit:
-                raise SourceFailed(f"the source's {where} is too long")
-            if at >= 0:
-                # A lone LF may end a line (RFC 9112, section 2.2).
-                return bytes(line[:-2] if line.endswith(b"\r\n") else line[:-1])
-            if not self._fill():
-                raise SourceFailed(f"the source cut its answer in the middle of the {where}")
-
-    def readinto(self, view: memoryview) -> int:
+    def recv_into(self, view: memoryview) -> int:
         """Read some bytes into ``view``, which is not empty; 0 is the connection's end."""
-        if not self.buffered:
-            if len(view) >= _BUFFER:
-                return self._recv_into(view)
-            if not self._fill():
-                return 0
-        count = min(len(view), self.buffered)
-        view[:count] = self._buffer[self._start : self._start + count]
-        self._start += count
-        return count
+        return self._wait(self._sock.recv_into, view)
 
-    def _read_one_head(self, left: int) -> tuple[Head, int]:
-        line = self.read_line(left, "head")
-        left -= len(line)
-        status, minor = parse_status_line(line)
-        fields: list[tuple[str, str]] = []
-        while line := self.read_line(left, "head"):
-            left -= len(line)
-            if line[:1] in b" \t" and fields:
-                # Obsolete folding: a user agent replaces it with a space (RFC 9112, section 5.2).
-                name, value = fields.pop()
-                line = f"{name}: {value} ".encode("latin-1") + line.strip(b" \t")
-            fields.append(parse_field(line))
-        return Head(status, minor, tuple(fields)), left
-
-    def _fill_first(self) -> bool:
-        try:
-            return self._fill()
-        except SourceFailed as error:
-            if isinstance(error.__cause__, ConnectionError):
-                raise Dropped(error.message) from error.__cause__
-            raise
-
-    def _fill(self) -> bool:
-        self._start = self._end = 0
-        self._end = self._recv_into(self._buffer)
-        return self._end > 0
-
-    def _recv_into(self, view: memoryview) -> int:
+    def _wait(self, receive: Callable[[_A], _T], into: _A) -> _T:
         limited = self._arm()
         try:
-            return self._sock.recv_into(view)
+            return receive(into)
         except TimeoutError as error:
             raise self._late(limited, "sent nothing") from error
         except OSError as error:
@@ -177,8 +114,38 @@ class Connection:
 
     def _late(self, limited: bool, what: str) -> SourceFailed | AttemptTimeout:
         if limited:
-            return _overdue(self.deadline)
+            return self.deadline.overdue()
         return SourceFailed(f"the source stalled: it {what} for {self._stall_s:g} s")
+
+
+class _Tls(HTTPSConnection):
+    """urllib3's TLS over a socket that is connected already: to a vetted address, not to what the name gives now.
+
+    ``assert_hostname`` is left out on purpose: with it urllib3 turns the context's own check of the name off, for all
+    that share the context, and matches by its own code.
+    """
+
+    def __init__(self, sock: socket.socket, target: Target, context: ssl.SSLContext) -> None:
+        super().__init__(target.host, target.port, ssl_context=context, server_hostname=target.host)
+        self._connected = sock
+
+    def _new_conn(self) -> socket.socket:
+        return self._connected
+
+
+def settled(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Return ``context`` with its ALPN set once and for all.
+
+    urllib3 sets it again for each connection. While another thread connects with the same context, that is a use after
+    free in OpenSSL (python/cpython#141012; seen here as a ClientHello with garbage for ALPN).
+    """
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols = _leave_as_it_is  # type: ignore[method-assign]
+    return context
+
+
+def _leave_as_it_is(alpn_protocols: object) -> None:
+    pass
 
 
 def _connect(target: Target, addresses: Sequence[Address], deadline: Deadline, timeout_s: float) -> socket.socket:
@@ -189,20 +156,15 @@ def _connect(target: Target, addresses: Sequence[Address], deadline: Deadline, t
     for tried, address in enumerate(addresses):
         left_s = deadline.remaining_s()
         share_s = min(left_s, max(budget.at_s - deadline.clock(), 0.001) / (len(addresses) - tried))
-        sock: socket.socket | None = None
         try:
-            sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-            sock.settimeout(share_s)
-            sock.connect((str(address), target.port))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Given a numeric address, getaddrinfo looks nothing up. The option is TCP_NODELAY.
+            return create_connection(
+                (str(address), target.port), share_s, socket_options=HTTPSConnection.default_socket_options
+            )
         except OSError as error:
-            if sock is not None:
-                sock.close()
             failure = error
-        else:
-            return sock
     if limited and isinstance(failure, TimeoutError):
-        raise _overdue(deadline) from failure
+        raise deadline.overdue() from failure
     reason = _reason(failure) if failure else "it has no address"
     raise SourceFailed(f"no connection to {target.host} port {target.port}: {reason}") from failure
 
@@ -212,25 +174,24 @@ def _secure(
 ) -> socket.socket:
     """Do the TLS handshake; the certificate must be for the host's name, whatever address was connected to."""
     left_s = deadline.remaining_s()
+    connection = _Tls(sock, target, tls)
     try:
         sock.settimeout(min(left_s, timeout_s))
-        return tls.wrap_socket(sock, server_hostname=target.host)
+        connection.connect()
     except ssl.SSLCertVerificationError as error:
         message = f"the source's certificate is not valid for {target.host}: {error.verify_message}"
         raise SourceFailed(message, {"retryable": False}) from error
     except TimeoutError as error:
         if left_s <= timeout_s:
-            raise _overdue(deadline) from error
+            raise deadline.overdue() from error
         raise SourceFailed(f"the source did not end the TLS handshake within {timeout_s:g} s") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         raise SourceFailed(f"no TLS with {target.host}: {_reason(error)}") from error
+    else:
+        return connection.sock
     finally:
-        # wrap_socket has detached the descriptor when it succeeded; otherwise this is what closes it.
+        # The TLS socket has taken the descriptor over when it succeeded; otherwise this is what closes it.
         sock.close()
-
-
-def _overdue(deadline: Deadline) -> AttemptTimeout:
-    return AttemptTimeout(f"the attempt did not end within its {deadline.budget_s:g} s")
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Reading a byte range over HTTP or HTTPS, from a server that nobody vouches for.
 
 The rim around four pure or small parts: the guard says where a request may go, ``ranges.py`` what to ask and what an
-answer means, ``connection.py`` and ``body.py`` read it within the deadline. What is left for this module is their
+answer means, ``connection.py`` and ``exchange.py`` read it within the deadline. What is left for this module is their
 order: vet, connect, ask, follow a redirect by hand (each hop is vetted again, RFC 9110 section 15.4), ask once more
 where the first answer does not tell the size, then hand out the bytes.
 
@@ -21,8 +21,8 @@ from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import BadProgram, ForbiddenSource, SourceFailed
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources.base import RangeRequest
-from packetfs_compute.sources.body import Body
-from packetfs_compute.sources.connection import Connection, Dropped
+from packetfs_compute.sources.connection import Connection, Dropped, settled
+from packetfs_compute.sources.exchange import Answer, Body, ask
 from packetfs_compute.sources.guard import Target, check_addresses, check_url
 from packetfs_compute.sources.http1 import Head, framing, keeps_alive
 from packetfs_compute.sources.pool import Pool
@@ -60,42 +60,42 @@ class HttpSource:
     def open(self, request: RangeRequest, deadline: Deadline) -> "HttpStream":
         """Open a range; see :class:`~packetfs_compute.sources.base.Source`."""
         target = check_url(request.url, self._settings)
-        ask = first_ask(request)
+        what = first_ask(request)
         while True:
-            target, connection, head = self._follow(target, ask, request, deadline)
+            target, answer = self._follow(target, what, request, deadline)
             try:
-                decision = decide(head, ask, request, self._settings.max_skip_bytes, self._now())
+                decision = decide(answer.head, what, request, self._settings.max_skip_bytes, self._now())
                 if isinstance(decision, Plan):
-                    return HttpStream(self._pool, target, connection, head, decision, request)
+                    return HttpStream(self._pool, target, answer, decision, request)
             except BaseException:
-                connection.close()
+                answer.connection.close()
                 raise
-            self._set_aside(target, connection, head)
-            ask = decision
+            self._set_aside(target, answer)
+            what = decision
 
     def close(self) -> None:
         """Close the idle connections; the source may still be used."""
         self._pool.close()
 
     def _follow(
-        self, target: Target, ask: Ask, request: RangeRequest, deadline: Deadline
-    ) -> tuple[Target, Connection, Head]:
+        self, target: Target, what: Ask, request: RangeRequest, deadline: Deadline
+    ) -> tuple[Target, Answer]:
         """Ask, and go where redirects lead; return the target that gave the first other answer, and that answer."""
         seen = {target.url}
         while True:
-            connection, head = self._exchange(target, ask, request, deadline)
-            if head.status not in _REDIRECTS:
-                return target, connection, head
-            self._set_aside(target, connection, head)
-            target = _redirected(target, head, self._settings)
+            answer = self._exchange(target, what, request, deadline)
+            if answer.head.status not in _REDIRECTS:
+                return target, answer
+            self._set_aside(target, answer)
+            target = _redirected(target, answer.head, self._settings)
             if target.url in seen:
                 raise SourceFailed("the source redirects in a circle", {"retryable": False})
             seen.add(target.url)
             if len(seen) > _MAX_REDIRECTS + 1:
                 raise SourceFailed(f"the source redirects more than {_MAX_REDIRECTS} times", {"retryable": False})
 
-    def _exchange(self, target: Target, ask: Ask, request: RangeRequest, deadline: Deadline) -> tuple[Connection, Head]:
-        """Send one request and return the head of its answer, on an idle connection where there is one.
+    def _exchange(self, target: Target, what: Ask, request: RangeRequest, deadline: Deadline) -> Answer:
+        """Send one request and return its answer, on an idle connection where there is one.
 
         The server may have closed that in the meantime: then, and only before any byte of an answer, a new connection
         is tried (RFC 9112, section 9.3.1). A GET is safe to send twice.
@@ -104,12 +104,12 @@ class HttpSource:
         if connection is not None:
             connection.deadline = deadline
             try:
-                return connection, _ask(connection, target, ask, request)
+                return _ask(connection, target, what, request)
             except Dropped:
                 pass
         connection = self._connect(target, deadline)
         try:
-            return connection, _ask(connection, target, ask, request)
+            return _ask(connection, target, what, request)
         except Dropped as error:
             raise SourceFailed(error.message, error.details) from error
 
@@ -119,39 +119,32 @@ class HttpSource:
         tls = self._tls if target.scheme == "https" else None
         return Connection.open(target, addresses, deadline, self._settings, tls)
 
-    def _set_aside(self, target: Target, connection: Connection, head: Head) -> None:
+    def _set_aside(self, target: Target, answer: Answer) -> None:
         """Be done with an answer whose body is not wanted: keep the connection only if that body is here already."""
         try:
-            length = framing(head).length
+            here = framing(answer.head).length == len(answer.surplus)
         except SourceFailed:
-            length = None
-        if length is None or length != connection.buffered:
-            connection.close()
-            return
-        if length:
-            connection.readinto(memoryview(bytearray(length)))
-        _release(self._pool, target, connection, head)
+            here = False
+        _release(self._pool, target, answer, here)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return self._given_tls or ssl.create_default_context()
+        return settled(self._given_tls or ssl.create_default_context())
 
 
 class HttpStream:
     """The bytes of an opened range; see :class:`~packetfs_compute.sources.base.ByteStream`."""
 
-    def __init__(
-        self, pool: Pool, target: Target, connection: Connection, head: Head, plan: Plan, request: RangeRequest
-    ) -> None:
+    def __init__(self, pool: Pool, target: Target, answer: Answer, plan: Plan, request: RangeRequest) -> None:
         self.object_size = plan.object_size
         self.etag = plan.etag
         self._pool = pool
         self._target = target
-        self._connection: Connection | None = connection
-        self._head = head
+        self._answer: Answer | None = answer
+        self._status = answer.head.status
         self._plan = plan
         self._request = request
-        self._body = Body(connection, plan.framing)
+        self._body = Body(answer, plan.framing)
 
     def __iter__(self) -> Iterator[memoryview]:
         """Yield the range's bytes, each chunk in the same buffer."""
@@ -172,9 +165,9 @@ class HttpStream:
 
     def close(self) -> None:
         """Give up what is not yet read."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._answer is not None:
+            self._answer.connection.close()
+            self._answer = None
 
     def _read(self) -> Iterator[memoryview]:
         take = self._plan.take
@@ -207,7 +200,7 @@ class HttpStream:
     def _ended_at(self, position: int) -> None:
         """The body ended properly after ``position`` bytes of it, before what the plan expects."""
         framing = self._plan.framing
-        if framing.kind == "chunked" and self._head.status == 200:
+        if framing.kind == "chunked" and self._status == 200:
             # Only now is it known where the object ends.
             self.object_size = position
             if self._request.stop is None:
@@ -216,33 +209,26 @@ class HttpStream:
         raise SourceFailed("the source cut its answer: the connection ended in the middle of the range")
 
     def _done(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._body.complete:
-            _release(self._pool, self._target, connection, self._head)
-        else:
-            connection.close()
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            _release(self._pool, self._target, answer, self._body.clean)
 
 
-def _ask(connection: Connection, target: Target, ask: Ask, request: RangeRequest) -> Head:
+def _ask(connection: Connection, target: Target, what: Ask, request: RangeRequest) -> Answer:
     """Send the request and read the head of its answer; a connection that failed is closed."""
-    lines = [f"GET {target.path} HTTP/1.1", f"Host: {target.host_header}"]
-    lines += [f"{name}: {value}" for name, value in fields(ask, request)]
     try:
-        connection.send(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        return connection.read_head()
+        return ask(connection, target.path, [("Host", target.host_header), *fields(what, request)])
     except BaseException:
         connection.close()
         raise
 
 
-def _release(pool: Pool, target: Target, connection: Connection, head: Head) -> None:
+def _release(pool: Pool, target: Target, answer: Answer, clean: bool) -> None:
     """Keep the connection if its server keeps it too and has sent nothing that nobody asked for."""
-    if keeps_alive(head) and connection.buffered == 0:
-        pool.give(target, connection)
+    if clean and keeps_alive(answer.head):
+        pool.give(target, answer.connection)
     else:
-        connection.close()
+        answer.connection.close()
 
 
 def _redirected(target: Target, head: Head, settings: Settings) -> Target:

@@ -1,25 +1,25 @@
-"""HTTP/1.1 answers as text: the head, the framing of the body, a chunk's size. Pure; the strict half of RFC 9112.
+"""HTTP/1.1 answers as h11 parsed them, and what we refuse although h11 takes it. Pure.
 
-The standard library's client is lenient where being lenient gives wrong bytes: it takes the end of the connection
-inside a head for the head's end, ``-5`` and ``1_0`` for chunk sizes, any two bytes for a chunk's CRLF, and a
-Content-Length that is no number for none at all. Here each of these is an error by name.
+h11 reads heads, chunks and trailers strictly by RFC 9112, and h11 must agree with us on where a body ends. Where it
+repairs or prefers, and an honest server gives no reason to, an answer is refused here instead: an HTTP version other
+than 1.x (h11 takes any two digits), Content-Length twice (h11 folds equal ones) or beside Transfer-Encoding (h11
+prefers the latter), a length past 2**53, and chunks from HTTP/1.0.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Final
 
+import h11
+
 from packetfs_compute.errors import SourceFailed
 from packetfs_compute.names import MAX_INTEGER
 from packetfs_compute.validation import show
 
-__all__ = ["CHUNKED", "UNTIL_CLOSE", "Framing", "Head", "framing", "keeps_alive", "parse_chunk_size", "parse_field",
-           "parse_status_line"]  # fmt: skip
+__all__ = ["CHUNKED", "UNTIL_CLOSE", "Framing", "Head", "framing", "head_of", "keeps_alive"]
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: [^\x00\r\n]*)?")
-_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*)")
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,13})[ \t]*(?:;[^\x00\r\n]*)?")
 _DIGITS: Final = re.compile(r"[0-9]{1,16}")
+_LENGTH_LINE: Final = re.compile(rb"(?im)^content-length:[ \t]*([^\r\n]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +56,18 @@ CHUNKED: Final = Framing("chunked")
 UNTIL_CLOSE: Final = Framing("close")
 
 
-def parse_status_line(line: bytes) -> tuple[int, int]:
-    """Return (status, minor version) of an answer's first line; raise :class:`SourceFailed` when it is not HTTP/1."""
-    match = _STATUS_LINE.fullmatch(line)
-    if match is None:
-        raise SourceFailed(f"the source does not speak HTTP/1.1: it said {show(line)}")
-    return int(match[2]), int(match[1])
+def head_of(response: h11.Response, sent: bytes) -> Head:
+    """Return the head that h11 parsed from the bytes ``sent``; raise :class:`SourceFailed` when it is not HTTP/1.
 
-
-def parse_field(line: bytes) -> tuple[str, str]:
-    """Return (lower-case name, value) of one field line; raise :class:`SourceFailed` when it is none."""
-    match = _FIELD.fullmatch(line)
-    if match is None:
-        raise SourceFailed(f"the source sent the header line {show(line)}")
-    return match[1].decode("ascii").lower(), match[2].rstrip(b" \t").decode("latin-1")
-
-
-def parse_chunk_size(line: bytes) -> int:
-    """Return the size in one chunk's first line (RFC 9112, section 7.1); extensions are ignored."""
-    match = _CHUNK_SIZE.fullmatch(line)
-    if match is None:
-        raise SourceFailed(f"the source sent the chunk size {show(line)}")
-    return int(match[1], 16)
+    h11 folds equal Content-Lengths into one, as RFC 9112, section 6.3 lets it: here they stand as they were sent, for
+    :func:`framing` to judge. (A line that continues another begins with a blank, so none is taken for a field.)
+    """
+    if not response.http_version.startswith(b"1."):
+        raise SourceFailed(f"the source does not speak HTTP/1.1: it answered in HTTP/{response.http_version.decode()}")
+    fields = [(name, value) for name, value in response.headers if name != b"content-length"]
+    fields += [(b"content-length", value.rstrip(b" \t")) for value in _LENGTH_LINE.findall(sent)]
+    text = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in fields)
+    return Head(response.status_code, int(response.http_version[2:]), text)
 
 
 def framing(head: Head) -> Framing:

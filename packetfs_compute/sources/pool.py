@@ -55,11 +55,8 @@ class Pool:
                 connection = self._pop(key)
             _close(stale)
             if connection is None or connection.quiet:
-                break
+                return connection
             connection.close()
-        if connection is not None:
-            connection.reused = True
-        return connection
 
     def give(self, target: Target, connection: Connection) -> None:
         """Keep ``connection``, on which nothing is under way, or close it when there is no room."""

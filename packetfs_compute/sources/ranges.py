@@ -26,13 +26,12 @@ from packetfs_compute.errors import JobError, RangeNotSatisfiable, SourceChanged
 from packetfs_compute.names import MAX_ETAG_CHARS
 from packetfs_compute.sources.base import RangeRequest
 from packetfs_compute.sources.http1 import Framing, Head, framing
-from packetfs_compute.validation import show
+from packetfs_compute.validation import STRONG_ETAG, show
 
 __all__ = ["Ask", "Plan", "beyond", "decide", "fields", "first_ask"]
 
 _CONTENT_RANGE: Final = re.compile(r"bytes +([0-9]{1,16})-([0-9]{1,16})/([0-9]{1,16}|\*)", re.IGNORECASE)
 _UNSATISFIED: Final = re.compile(r"bytes +\*/([0-9]{1,16})", re.IGNORECASE)
-_STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 _RETRYABLE: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_RETRY_AFTER_S: Final = 300.0
@@ -236,7 +235,7 @@ def _check_version(head: Head, request: RangeRequest) -> None:
 def _strong_etag(head: Head) -> str | None:
     """Return the answer's ETag; ``None`` for a weak one, which promises no equal bytes (RFC 9110, section 8.8.1)."""
     etag = head.one("etag")
-    return etag if etag and len(etag) <= MAX_ETAG_CHARS and _STRONG_ETAG.fullmatch(etag) else None
+    return etag if etag and len(etag) <= MAX_ETAG_CHARS and STRONG_ETAG.fullmatch(etag) else None
 
 
 def _refusal(head: Head, request: RangeRequest, now_s: float) -> JobError:
