@@ -50,7 +50,7 @@ class Row:
         return bool(self.result["value"] == self.expected and self.result["bytes_processed"] == self.stop - self.start)
 
 
-@click.command()
+@click.command(short_help="See it work: real bytes, every answer checked.")
 @click.option(
     "--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Serve this file instead of one of 64 MiB made of this Python's own library.",

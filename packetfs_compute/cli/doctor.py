@@ -37,7 +37,7 @@ class Finding:
     hint: str = ""
 
 
-@click.command()
+@click.command(short_help="What is well here, what is not, and what to do.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> None:
     """Check the installation, the settings, the broker and the workers. Exit code 1 when something is broken."""

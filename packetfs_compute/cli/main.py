@@ -2,16 +2,13 @@
 
 import json
 import os
+import pkgutil
 import sys
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 
 from packetfs_compute import __version__
-from packetfs_compute.cli.demo import demo
-from packetfs_compute.cli.doctor import doctor
-from packetfs_compute.cli.run import run
-from packetfs_compute.cli.up import up
 from packetfs_compute.errors import (
     BadPolicy,
     BadProgram,
@@ -22,13 +19,31 @@ from packetfs_compute.errors import (
 
 __all__ = ["cli", "main"]
 
+_COMMANDS: Final = {
+    "demo": "packetfs_compute.cli.demo:demo",
+    "run": "packetfs_compute.cli.run:run",
+    "up": "packetfs_compute.cli.up:up",
+    "doctor": "packetfs_compute.cli.doctor:doctor",
+}
 _USAGE_ERRORS: Final = (BadProgram, BadPolicy, ConfigurationError)
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Loads a command's module when it is asked for, so that none waits for what only another needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        return cast("click.Command", pkgutil.resolve_name(_COMMANDS[cmd_name]))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="packetfs")
 def cli() -> None:
     """Compute on bytes without downloading them.
@@ -40,10 +55,6 @@ def cli() -> None:
     packetfs up                                      the whole system on this machine
     packetfs doctor                                  what is well and what is not
     """
-
-
-for command in (run, up, demo, doctor):
-    cli.add_command(command)
 
 
 def main() -> None:

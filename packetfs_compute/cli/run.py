@@ -2,31 +2,25 @@
 
 import json
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
-import celery.exceptions
 import click
 
-from packetfs_compute.celery import app
 from packetfs_compute.cli.interrupt import interruptible
 from packetfs_compute.cli.params import OPERATION, POLICY, SIZE, local_file, policy_of
 from packetfs_compute.cli.render import result_lines
-from packetfs_compute.cli.session import submit, system_for
 from packetfs_compute.dispatch import accept_job, run_job
-from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable
-from packetfs_compute.names import LOCAL, queue_of
+from packetfs_compute.names import LOCAL
 from packetfs_compute.result import op_result
 from packetfs_compute.settings import Settings, load_settings
 
 __all__ = ["run"]
 
-_MARGIN_S: Final = 5.0
-"""How much longer than the job's own deadline its answer is waited for."""
-_PATIENCE_S: Final = 3.0
-"""After this wait, see whether anybody consumes the queue at all."""
 
-
-@click.command(epilog="An OP that takes a byte is written with it: counteq:10, or counteq --imm 10.")
+@click.command(
+    short_help="One operation over one range.",
+    epilog="An OP that takes a byte is written with it: counteq:10, or counteq --imm 10.",
+)
 @click.argument("op", type=OPERATION)
 @click.argument("source")
 @click.option("--imm", type=int, help="The operation's byte, 0 to 255 (counteq, xor, add).")
@@ -65,7 +59,12 @@ def run(
     # Validated before anything is started, so that a mistake is told at once.
     job = accept_job("inline", raw, wanted)
     with interruptible():
-        result = op_result(run_job(job, LOCAL, settings)) if inline else _submit(settings, raw, wanted)
+        if inline:
+            result = op_result(run_job(job, LOCAL, settings))
+        else:
+            from packetfs_compute.cli.submit import submit_and_wait  # noqa: PLC0415  (inline need not load Celery)
+
+            result = submit_and_wait(settings, raw, wanted)
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -80,27 +79,3 @@ def _readable(settings: Settings, source: str) -> tuple[Settings, str]:
     if path is None:
         return settings, source
     return replace(settings, file_roots=(*settings.file_roots, path.parent)), str(path)
-
-
-def _submit(settings: Settings, raw: dict[str, Any], policy: dict[str, Any] | None) -> dict[str, Any]:
-    with system_for(settings):
-        pending = submit(raw["op"], **{key: value for key, value in raw.items() if key != "op"}, policy=policy)
-        deadline_s = float((policy or {}).get("deadline_s") or settings.timeout_s) + _MARGIN_S
-        try:
-            try:
-                return dict(pending.get(timeout=min(_PATIENCE_S, deadline_s)))
-            except celery.exceptions.TimeoutError:
-                _check_consumers()
-                return dict(pending.get(timeout=deadline_s))
-        except celery.exceptions.TimeoutError:
-            raise AttemptTimeout(f"no answer within {deadline_s:g} s", {"job_id": pending.id}) from None
-
-
-def _check_consumers() -> None:
-    queues = app.control.inspect(timeout=1.0).active_queues() or {}
-    wanted = queue_of(LOCAL)
-    if not any(queue["name"] == wanted for consumed in queues.values() for queue in consumed):
-        raise BrokerUnavailable(
-            f"no worker consumes the queue {wanted}",
-            {"hint": f"start one: celery -A packetfs_compute worker -Q {wanted}"},
-        )

@@ -13,7 +13,7 @@ from packetfs_compute.settings import load_settings
 __all__ = ["up"]
 
 
-@click.command()
+@click.command(short_help="The whole system on this machine, until Ctrl-C.")
 @click.option("--concurrency", type=click.IntRange(1, 1024), help="Jobs at once.  [default: one a CPU]")
 @click.option("--verbose", is_flag=True, help="Log every job to the worker's log.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document once everything is up.")

@@ -14,14 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from packetfs_compute.names import FNV64_OFFSET, OPS
 
-_pypi_crc32c: Callable[[bytes, int], int] | None
-try:
-    import crc32c as _pypi
-
-    _pypi_crc32c = _pypi.crc32c
-except ImportError:  # _crc32c_table computes the same
-    _pypi_crc32c = None
-
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -201,9 +193,17 @@ def _fnv64(block: bytes, _imm: int, value: int) -> int:
 
 
 def _crc32c(block: bytes, _imm: int, value: int) -> int:
-    if _pypi_crc32c is not None:
-        return _pypi_crc32c(block, value)
-    return _crc32c_table(block, value)
+    return _best_crc32c()(block, value)
+
+
+@cache
+def _best_crc32c() -> Callable[[bytes, int], int]:
+    """Return the PyPI package's function where it is installed; imported late, for most never need it."""
+    try:
+        import crc32c  # noqa: PLC0415
+    except ImportError:
+        return _crc32c_table
+    return crc32c.crc32c
 
 
 def _crc32c_table(block: bytes, value: int) -> int:

@@ -15,7 +15,9 @@ from support.system import CELERY, PACKETFS, end_system, environment, start_syst
 
 from packetfs_compute import __version__
 from packetfs_compute.cli.reference import reference
+from packetfs_compute.embedded.server import STOP, start_redis_server
 from packetfs_compute.program import Op
+from packetfs_compute.settings import load_settings
 
 pytestmark = pytest.mark.integration
 
@@ -110,6 +112,20 @@ def test_no_redis_where_settings_say_is_one_line_and_a_hint(tmp_path, file):
         assert "no Redis answers at PACKETFS_REDIS_URL" in done.stderr
         assert "hint:" in done.stderr
         assert lines(done.stderr) == 2
+
+
+def test_a_queue_that_nobody_consumes_is_told(tmp_path, file):
+    settings = load_settings(environment(tmp_path))
+    server = start_redis_server(settings, persistent=False)
+    try:
+        for command in (["run", "crc32c", str(file)], ["doctor"]):
+            done = shell(tmp_path, *command, PACKETFS_REDIS_URL=settings.state_url)
+            assert done.returncode == 1
+            assert "celery -A packetfs_compute worker -Q packetfs.local" in " ".join(
+                (done.stdout + done.stderr).split()
+            )
+    finally:
+        server.stop(*STOP)
 
 
 @pytest.mark.parametrize("chatty", [True, False], ids=["not Redis", "silent"])
