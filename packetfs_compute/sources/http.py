@@ -21,7 +21,7 @@ from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import BadProgram, ForbiddenSource, SourceFailed
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources.base import RangeRequest
-from packetfs_compute.sources.connection import Connection, Dropped, settled
+from packetfs_compute.sources.connection import Connection, Dropped
 from packetfs_compute.sources.exchange import Answer, Body, ask
 from packetfs_compute.sources.guard import Target, check_addresses, check_url
 from packetfs_compute.sources.http1 import Head, framing, keeps_alive
@@ -77,9 +77,7 @@ class HttpSource:
         """Close the idle connections; the source may still be used."""
         self._pool.close()
 
-    def _follow(
-        self, target: Target, what: Ask, request: RangeRequest, deadline: Deadline
-    ) -> tuple[Target, Answer]:
+    def _follow(self, target: Target, what: Ask, request: RangeRequest, deadline: Deadline) -> tuple[Target, Answer]:
         """Ask, and go where redirects lead; return the target that gave the first other answer, and that answer."""
         seen = {target.url}
         while True:
@@ -117,7 +115,10 @@ class HttpSource:
         addresses = self._resolver.addresses(target, deadline, self._settings.connect_timeout_s)
         check_addresses(target, addresses, self._settings)
         tls = self._tls if target.scheme == "https" else None
-        return Connection.open(target, addresses, deadline, self._settings, tls)
+        # Loading urllib3 takes longer than the rest of the package, and a dispatcher that only presigns needs none.
+        from packetfs_compute.sources.dial import dial  # noqa: PLC0415
+
+        return dial(target, addresses, deadline, self._settings, tls)
 
     def _set_aside(self, target: Target, answer: Answer) -> None:
         """Be done with an answer whose body is not wanted: keep the connection only if that body is here already."""
@@ -129,7 +130,7 @@ class HttpSource:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return settled(self._given_tls or ssl.create_default_context())
+        return _settled(self._given_tls or ssl.create_default_context())
 
 
 class HttpStream:
@@ -244,3 +245,18 @@ def _redirected(target: Target, head: Head, settings: Settings) -> Target:
     if target.scheme == "https" and following.scheme == "http":
         raise ForbiddenSource("the source redirects from https to http", {"hint": "use the https URL of the object"})
     return following
+
+
+def _settled(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Return ``context`` with its ALPN set once and for all.
+
+    urllib3 sets it again for each connection. While another thread connects with the same context, that is a use after
+    free in OpenSSL (python/cpython#141012; seen here as ClientHellos whose ALPN is not what was set).
+    """
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols = _leave_as_it_is  # type: ignore[method-assign]
+    return context
+
+
+def _leave_as_it_is(alpn_protocols: object) -> None:
+    pass

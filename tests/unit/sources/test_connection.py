@@ -11,6 +11,7 @@ from support.reading import OPEN
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import AttemptTimeout, SourceFailed
 from packetfs_compute.sources.connection import Connection, Dropped
+from packetfs_compute.sources.dial import dial
 from packetfs_compute.sources.guard import check_url
 
 Pair = tuple[Connection, socket.socket]
@@ -48,7 +49,7 @@ def test_connecting_to_silence(full_port: int, connect_s: float, budget_s: float
     target = check_url(f"http://127.0.0.1:{full_port}/", settings)
     addresses = [ipaddress.ip_address("127.0.0.1")] * 2
     with pytest.raises(error):
-        Connection.open(target, addresses, Deadline.after(budget_s), settings, None)
+        dial(target, addresses, Deadline.after(budget_s), settings, None)
 
 
 def test_sending_to_one_who_has_gone_is_told_apart(pair: Pair) -> None:
@@ -68,7 +69,6 @@ def test_quiet_is_open_with_nothing_to_read(pair: Pair) -> None:
     assert connection.quiet
     theirs.sendall(b"x")
     assert not connection.quiet
-    assert connection.buffered == 1
     assert not connection.quiet
 
 
@@ -80,15 +80,27 @@ def test_a_closed_connection_is_not_quiet(pair: Pair) -> None:
     assert not connection.quiet
 
 
-def test_lines_of_any_length_and_bytes_after_them(pair: Pair) -> None:
+def test_a_connection_that_we_closed_is_not_quiet(pair: Pair) -> None:
+    pair[0].close()
+    assert not pair[0].quiet
+
+
+def test_bytes_come_in_order_by_either_way_of_reading(pair: Pair) -> None:
     connection, theirs = pair
-    theirs.sendall(b"one\r\ntwo\n\r\n" + b"x" * 70_000)
+    theirs.sendall(b"one" + b"x" * 70_000)
     theirs.shutdown(socket.SHUT_WR)
-    assert [connection.read_line(5, "head") for _ in range(3)] == [b"one", b"two", b""]
+    assert connection.recv(3) == b"one"
     view = memoryview(bytearray(100_000))
     got = 0
-    while count := connection.readinto(view[got:]):
+    while count := connection.recv_into(view[got:]):
         got += count
     assert view[:got] == b"x" * 70_000
-    with pytest.raises(SourceFailed, match="in the middle of the head"):
-        connection.read_line(5, "head")
+    assert connection.recv(3) == b""
+
+
+def test_one_who_says_nothing(pair: Pair) -> None:
+    with pytest.raises(SourceFailed, match=r"sent nothing for 0\.1 s"):
+        pair[0].recv(1)
+    pair[0].deadline = Deadline.after(0.05)
+    with pytest.raises(AttemptTimeout):
+        pair[0].recv_into(memoryview(bytearray(1)))

@@ -59,6 +59,23 @@ def test_a_connection_in_doubt_is_closed(kind: str) -> None:
     source.close()
 
 
+@pytest.mark.parametrize(
+    ("fields", "connections"),
+    [(["Content-Length: 2"], 1), (["Content-Length: 2", "Content-Length: 2"], 2), (["Content-Length: 3"], 2)],
+)
+def test_a_redirect_keeps_its_connection_if_all_of_it_is_here(fields: list[str], connections: int) -> None:
+    def moved(x: Exchange) -> bool:
+        x.send(answer("302 Found", "Location: /object", *fields, body=b"no"))
+        return True
+
+    source = HttpSource(OPEN)
+    with RawServer(honest(DATA)) as server:
+        server.routes["/moved"] = moved
+        assert read(source, RangeRequest(server.url("/moved"))).data == DATA
+        assert server.connections == connections
+    source.close()
+
+
 def test_a_kept_connection_that_the_server_closed_is_replaced_without_an_error() -> None:
     """One request in two is met by a server that hangs up as soon as it has read it."""
     good = honest(DATA)
