@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 CSRC   := $(wildcard packetfs_compute/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types bench sanitize lock servers clean
+.PHONY: help demo test test-fast lint types bench sanitize lock tools clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ help:  ## Say what there is
 demo: $(STAMP)  ## Watch it work: real bytes over HTTP, through Redis and Celery, every answer checked
 	$(BIN)/packetfs demo
 
-test: $(STAMP) servers  ## Run every test, and print the coverage
+test: $(STAMP) tools  ## Run every test, and print the coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
@@ -35,18 +35,31 @@ types: $(STAMP)  ## Check types, strictly
 bench: $(STAMP)  ## Measure the kernels against their peers
 	$(BIN)/python benchmarks/kernels.py
 
+sanitize: $(STAMP)  ## Run the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	rm -rf build/sanitize && mkdir -p build/sanitize
+	cp -r setup.py pyproject.toml packetfs_compute tests build/sanitize
+	find build/sanitize -name '*.so' -delete
+	cd build/sanitize && CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all" LDFLAGS="-fsanitize=address,undefined" \
+	  $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+	cd build/sanitize && LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	  $(CURDIR)/$(BIN)/python -m pytest -q tests/unit/kernels tests/conformance/test_kernels.py
+
 lock: $(STAMP)  ## Pin the development environment anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --extra flower --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
 
-# Servers that are no Python packages. Only root on Debian can install them unasked; elsewhere the tests that need one
-# say so and are skipped, except in CI, where they fail.
-servers:
-	@if ! command -v nginx >/dev/null && [ ! -x /usr/sbin/nginx ]; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nginx-light >/dev/null; \
-	  else echo "nginx is not installed: the tests against it are skipped (Debian: apt-get install nginx-light)"; fi; fi
+# What the tests need that is no Python package: nginx, and a compiler and an emulator for the arm64 kernels. Only root on
+# Debian can install them unasked; elsewhere the tests that need them say so and are skipped, except in CI.
+TOOLS    := nginx aarch64-linux-gnu-gcc qemu-aarch64
+PACKAGES := nginx-light gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+
+tools:
+	@export PATH="$$PATH:/usr/sbin"; if ! command -v $(TOOLS) | wc -l | grep -qx $(words $(TOOLS)); then \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; } || \
+	  echo "some tests will be skipped; on Debian: apt-get install $(PACKAGES)"; fi
 
 $(STAMP): requirements/dev.txt setup.cfg setup.py pyproject.toml $(CSRC)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 …")'
