@@ -91,7 +91,10 @@ def policy_of(parts: tuple[dict[str, Any], ...]) -> dict[str, Any] | None:
 
 
 def local_file(source: str) -> Path | None:
-    """Return the file that ``source`` names when it is a path at the shell rather than a URL."""
+    """Return the file that ``source`` names when it is a path at the shell rather than a URL.
+
+    A ``file://`` URL is a URL: it may come from anywhere, so it opens nothing that settings do not.
+    """
     if _URL.match(source):
         return None
     path = Path(source)

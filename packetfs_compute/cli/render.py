@@ -10,7 +10,7 @@ def bytes_text(count: int) -> str:
     """Return a size with a binary unit: ``1536`` is ``1.5 KiB``."""
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
+        if round(size, 1) < 1024 or unit == "TiB":
             break
         size /= 1024
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"

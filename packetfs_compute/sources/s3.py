@@ -14,6 +14,7 @@ from typing import Final
 
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import SourceFailed
+from packetfs_compute.names import MAX_URL_CHARS
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources.base import ByteStream, RangeRequest
 from packetfs_compute.sources.http import HttpSource
@@ -53,7 +54,11 @@ def presign(url: str, settings: Settings) -> str:
     if not url.lower().startswith("s3:"):
         return url
     bucket, key = _parse(url)
-    return _signer(settings.s3_endpoint_url, settings.s3_region)(bucket, key)
+    signed = _signer(settings.s3_endpoint_url, settings.s3_region)(bucket, key)
+    if len(signed) > MAX_URL_CHARS:
+        problem = f"has a key whose signed URL is {len(signed)} characters long"
+        raise bad(_FIELD, problem, f"at most {MAX_URL_CHARS} are read; a shorter key, or credentials without a token")
+    return signed
 
 
 def _parse(url: str) -> tuple[str, str]:

@@ -31,6 +31,12 @@ def test_the_key_is_taken_literally_and_no_secret_is_in_the_url() -> None:
     check_url(url, Settings())
 
 
+def test_a_signed_url_that_is_too_long_to_read_is_told_as_such() -> None:
+    with pytest.raises(BadProgram, match="signed URL is") as caught:
+        presign("s3://a-bucket/" + "é" * 500, AWS)
+    assert caught.value.details["field"] == "program.data_url"
+
+
 def test_other_urls_are_left_alone() -> None:
     for url in ("https://example.com/s3://", "/a/file", "S4://x/y"):
         assert presign(url, AWS) == url

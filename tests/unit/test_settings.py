@@ -1,0 +1,307 @@
+"""Settings: which source wins, what each one takes, and what a wrong one is told."""
+
+import dataclasses
+import ipaddress
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.untrusted import patient
+
+from packetfs_compute.errors import ConfigurationError
+from packetfs_compute.settings import Settings, load_settings, to_environment, unknown_variables
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Settings))
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory with no packetfs.toml in it."""
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(environ: dict[str, str], config: Path | None = None) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ, config)
+    return caught.value
+
+
+class TestSources:
+    def test_nothing_given_is_the_defaults(self) -> None:
+        settings = load_settings({})
+        assert settings == Settings()
+        assert settings.embedded
+        assert settings.file_roots == settings.allow_private_sources == settings.source_ports == ()
+        assert settings.concurrency == os.cpu_count()
+
+    def test_the_environment_is_over_the_file_which_is_over_the_defaults(self, tmp_path: Path) -> None:
+        file = tmp_path / "my.toml"
+        file.write_text('region = "file"\nconcurrency = 3\nfile_roots = ["/a", "/b,c"]\ntimeout_s = 5\n')
+        settings = load_settings({"PACKETFS_REGION": "environment", "PACKETFS_CONNECT_TIMEOUT_S": "2.5"}, file)
+        assert (settings.region, settings.concurrency, settings.connect_timeout_s) == ("environment", 3, 2.5)
+        assert settings.file_roots == (Path("/a"), Path("/b,c"))
+        assert settings.timeout_s == 5.0
+        assert settings.result_ttl_s == Settings().result_ttl_s
+
+    def test_the_process_environment_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PACKETFS_REGION", "here")
+        assert load_settings().region == "here"
+
+    @pytest.mark.parametrize("blank", ["", "  "])
+    def test_a_blank_variable_is_as_good_as_none(self, tmp_path: Path, blank: str) -> None:
+        (tmp_path / "packetfs.toml").write_text('region = "file"')
+        assert load_settings({"PACKETFS_REGION": blank}).region == "file"
+        assert load_settings({"PACKETFS_REDIS_URL": blank}).embedded
+
+    def test_packetfs_toml_is_read_where_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "packetfs.toml").write_text('region = "file"')
+        assert load_settings({}).region == "file"
+
+    def test_packetfs_config_names_another(self, tmp_path: Path) -> None:
+        (tmp_path / "packetfs.toml").write_text('region = "file"')
+        (tmp_path / "other.toml").write_text('region = "other"')
+        assert load_settings({"PACKETFS_CONFIG": "other.toml"}).region == "other"
+
+    def test_a_file_that_is_named_must_exist(self, tmp_path: Path) -> None:
+        assert str(refusal({"PACKETFS_CONFIG": "none.toml"})) == "none.toml does not exist"
+        assert "does not exist" in str(refusal({}, tmp_path / "none.toml"))
+
+    @pytest.mark.parametrize("text", [b"region =", b"\xff\xfe", b"[", b"a = 1\na = 2", b"concurrency = " + b"9" * 5000])
+    def test_a_file_that_cannot_be_read(self, tmp_path: Path, text: bytes) -> None:
+        (tmp_path / "packetfs.toml").write_bytes(text)
+        error = refusal({})
+        assert str(error).startswith("packetfs.toml cannot be read: ")
+        assert error.details["field"] == "packetfs.toml"
+
+    def test_a_directory_is_no_file(self, tmp_path: Path) -> None:
+        assert "cannot be read" in str(refusal({}, tmp_path))
+
+    @pytest.mark.parametrize(
+        "text", ["regoin = 'x'", "REGION = 'x'", "[settings]\nregion = 'x'", "PACKETFS_REGION = 'x'"]
+    )
+    def test_an_unknown_key_in_the_file_is_refused_and_the_known_ones_named(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "packetfs.toml").write_text(text)
+        error = refusal({})
+        assert str(error).startswith("packetfs.toml: ")
+        assert str(error).endswith(" is not a setting")
+        assert "redis_url" in (error.hint or "")
+
+    @pytest.mark.parametrize(
+        ("name", "url"),
+        [
+            ("redis_url", "redis://:hunter2@host/0"),
+            ("redis_url", "rediss://user:hunter2@host:6379"),
+            ("redis_url", "unix:///run/redis.sock?db=0&password=hunter2"),
+            ("broker_url", "amqp://guest:hunter2@host//"),
+            ("s3_endpoint_url", "https://key:hunter2@host"),
+        ],
+    )
+    def test_a_secret_is_refused_in_the_file_and_taken_from_the_environment(
+        self, tmp_path: Path, name: str, url: str
+    ) -> None:
+        (tmp_path / "packetfs.toml").write_text(f'{name} = "{url}"')
+        error = refusal({})
+        assert f"set PACKETFS_{name.upper()}" in (error.hint or "")
+        assert "hunter2" not in repr(error)
+        assert getattr(load_settings({f"PACKETFS_{name.upper()}": url, "PACKETFS_CONFIG": os.devnull}), name) == url
+
+    def test_a_url_without_one_may_stand_in_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "packetfs.toml").write_text('redis_url = "redis://user@host/0"\nbroker_url = "amqp://host"')
+        assert load_settings({}).redis_url == "redis://user@host/0"
+
+
+GOOD: list[tuple[str, str, object]] = [
+    ("redis_url", "redis://host:6379/1", "redis://host:6379/1"),
+    ("redis_url", " rediss://host ", "rediss://host"),
+    ("redis_url", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("broker_url", "amqp://guest@host//", "amqp://guest@host//"),
+    ("s3_endpoint_url", "http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+    ("data_dir", "/var/lib/packetfs", Path("/var/lib/packetfs")),
+    ("data_dir", "~/x", Path.home() / "x"),
+    ("result_ttl_s", "60", 60),
+    ("connect_timeout_s", "0.1", 0.1),
+    ("connect_timeout_s", "60", 60.0),
+    ("concurrency", " 7 ", 7),
+    ("region", " iad ", "iad"),
+    ("timeout_s", "1e-3", 0.001),
+    ("file_roots", "/a", (Path("/a"),)),
+    ("file_roots", " /a , /b c ,,", (Path("/a"), Path("/b c"))),
+    ("file_roots", '["/a,b", "/c "]', (Path("/a,b"), Path("/c "))),
+    ("file_roots", ",", ()),
+    ("allow_private_sources", "127.0.0.0/8, ::1/128, 10.1.2.3",
+     (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"), ipaddress.ip_network("10.1.2.3/32"))),
+    ("source_ports", "1,65535", (1, 65535)),
+    ("stall_timeout_s", "600", 600.0),
+    ("max_skip_bytes", "0", 0),
+    ("s3_region", "eu-west-1", "eu-west-1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_what_a_variable_may_hold(name: str, text: str, value: object) -> None:
+    got = getattr(load_settings({f"PACKETFS_{name.upper()}": text}), name)
+    assert got == value
+    assert type(got) is type(value)
+
+
+def test_every_setting_is_in_the_table() -> None:
+    assert {name for name, _, _ in GOOD} == set(FIELDS)
+
+
+WRONG_URLS = ["host:6379", "redis", "redis:/host", "http://host", "http:x", "//host", "redis://[::1", "REDIS://host"]
+WRONG_SECONDS = ["-1", "0", "nan", "inf", "-inf", "1e400", "x", "5s", "1,5", "9" * 5000]
+WRONG_COUNTS = ["-1", "1.0", "1e3", "0x10", "x", "9" * 30, "9" * 5000]
+WRONG_TEXTS = [
+    *[("redis_url", text) for text in [*WRONG_URLS, "amqp://host"]],
+    *[("broker_url", text) for text in WRONG_URLS],
+    *[("s3_endpoint_url", text) for text in ("host", "s3://bucket", "ftp://host", "http://[")],
+    *[("connect_timeout_s", text) for text in [*WRONG_SECONDS, "0.09", "60.1"]],
+    *[("timeout_s", text) for text in [*WRONG_SECONDS, "0.0009", "3600.5"]],
+    *[("stall_timeout_s", text) for text in [*WRONG_SECONDS, "601"]],
+    *[("result_ttl_s", text) for text in [*WRONG_COUNTS, "59", "2592001"]],
+    *[("concurrency", text) for text in [*WRONG_COUNTS, "0", "1025"]],
+    *[("max_skip_bytes", text) for text in [*WRONG_COUNTS, "1099511627777"]],
+    *[("source_ports", text) for text in ("0", "65536", "80,x", "80;81", "[80", "[80.5]", "[true]")],
+    *[("allow_private_sources", text) for text in ("127.0.0.1/8", "127.0.0.0/33", "localhost", "10.0.0.0/8;::1/128")],
+    *[("file_roots", text) for text in ("[1]", '["/a", ""]', "[", "~no-such-user-here/x")],
+    ("data_dir", "~no-such-user-here/x"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), WRONG_TEXTS)
+def test_a_wrong_variable_is_named_with_what_would_be_right(name: str, text: str) -> None:
+    variable = f"PACKETFS_{name.upper()}"
+    error = refusal({variable: text})
+    assert error.details["field"] == variable
+    assert str(error).startswith(f"{variable} is ")
+    assert error.hint
+    assert len(str(error)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "toml"),
+    [
+        *[(name, value) for name in ("redis_url", "region", "data_dir") for value in ("1", "''", "[]", "true", "{a=1}")],
+        *[(name, value) for name in ("connect_timeout_s", "timeout_s") for value in
+          ("true", "[]", "'x'", "nan", "-inf", "1979-05-27", "1" + "0" * 400)],
+        *[(name, value) for name in ("concurrency", "result_ttl_s") for value in
+          ("true", "100.0", "[100]", "{}", "1979-05-27")],
+        *[(name, value) for name in ("file_roots", "source_ports", "allow_private_sources") for value in
+          ("1", "true", "{}", "[true]", "[[1]]", "[1.5]")],
+    ],
+)  # fmt: skip
+def test_a_wrong_value_in_the_file_is_named(tmp_path: Path, name: str, toml: str) -> None:
+    (tmp_path / "packetfs.toml").write_text(f"{name} = {toml}")
+    error = refusal({})
+    assert str(error).startswith(f"packetfs.toml: {name} is ")
+    assert error.details["field"] == f"packetfs.toml: {name}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://:hunter2@host", "http://user:hunter2@host/0", "//:hunter2@host", ":hunter2@host", "redis://:[hunter2]@host",
+     "redis://:hunter2@[::1", "redis:/u:hunter2@h", "unix:/run/redis.sock?password=hunter2"],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_an_error_never_shows_a_password(tmp_path: Path, url: str, place: str) -> None:
+    if place == "environment":
+        error = refusal({"PACKETFS_REDIS_URL": url})
+    else:
+        (tmp_path / "packetfs.toml").write_text(f'redis_url = "{url}"')
+        error = refusal({})
+    assert "REDIS_URL" in error.details["field"].upper()
+    assert "hunter2" not in repr(error)
+
+
+class TestToEnvironment:
+    @pytest.mark.parametrize(("name", "text", "value"), GOOD)
+    def test_a_child_gets_the_very_same_settings(self, name: str, text: str, value: object) -> None:
+        settings = load_settings({f"PACKETFS_{name.upper()}": text})
+        assert load_settings(to_environment(settings)) == settings
+
+    def test_nothing_of_the_parents_environment_or_file_shows_through(self, tmp_path: Path) -> None:
+        (tmp_path / "packetfs.toml").write_text('redis_url = "redis://file"\nfile_roots = ["/file"]\nregion = "file"')
+        outer = {"PACKETFS_REDIS_URL": "redis://outer", "PACKETFS_FILE_ROOTS": "/outer", "PACKETFS_SOURCE_PORTS": "81"}
+        own = dataclasses.replace(load_settings(outer), redis_url=None, file_roots=(), source_ports=())
+        assert load_settings({**outer, **to_environment(own)}) == own
+
+    @patient
+    @given(
+        st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), max_size=4),
+        st.lists(st.integers(1, 65535)),
+        st.lists(st.ip_addresses()),
+        st.floats(0.001, 3600),
+        st.sampled_from([None, "redis://host", "unix:///a,b"]),
+    )
+    def test_any_settings(
+        self, names: list[str], ports: list[int], hosts: list[Any], timeout_s: float, url: str | None
+    ) -> None:
+        settings = Settings(
+            redis_url=url,
+            file_roots=tuple(Path("/" + name) for name in names),
+            source_ports=tuple(ports),
+            allow_private_sources=tuple(ipaddress.ip_network(host) for host in hosts),
+            timeout_s=timeout_s,
+        )
+        assert load_settings(to_environment(settings)) == settings
+
+    def test_it_is_what_a_process_can_be_given(self) -> None:
+        given_ = to_environment(Settings())
+        assert set(given_) == {"PACKETFS_CONFIG", *(f"PACKETFS_{name.upper()}" for name in FIELDS)}
+        assert all(isinstance(value, str) and "\0" not in value for value in given_.values())
+        assert unknown_variables(given_) == []
+
+
+def test_unknown_variables_are_told() -> None:
+    environ = {
+        "PACKETFS_REGOIN": "x",
+        "PACKETFS_region": "x",
+        "PACKETFS_": "x",
+        "PACKETFS_REGION": "x",
+        "PACKETFS_CONFIG": "x",
+        "PACKETFS_FORCE_KERNEL": "x",
+        "PACKETFS_NO_EXTENSION": "1",
+        "PATH": "x",
+    }
+    assert unknown_variables(environ) == ["PACKETFS_", "PACKETFS_REGOIN", "PACKETFS_region"]
+
+
+class TestSocketPath:
+    def test_it_is_in_the_data_directory(self) -> None:
+        settings = Settings(data_dir=Path("/var/lib/packetfs"))
+        assert settings.socket_path == Path("/var/lib/packetfs/redis.sock")
+        assert settings.state_url == "unix:///var/lib/packetfs/redis.sock"
+
+    @pytest.mark.parametrize("name", ["x" * 90, "é" * 50, "deep/" * 30])
+    def test_a_long_data_directory_has_a_short_one_of_its_own(self, name: str) -> None:
+        settings = Settings(data_dir=Path("/tmp") / name)
+        assert len(os.fsencode(settings.socket_path)) <= 100
+        assert settings.socket_path == Settings(data_dir=Path("/tmp") / name).socket_path
+        assert settings.socket_path != Settings(data_dir=Path("/tmp") / (name + "y")).socket_path
+        assert settings.socket_path.parent != settings.data_dir
+
+    @pytest.mark.parametrize(("length", "direct"), [(100, True), (101, False)])
+    def test_the_longest_that_fits(self, length: int, direct: bool) -> None:
+        data_dir = Path("/" + "x" * (length - len("//redis.sock")))
+        assert len(str(data_dir / "redis.sock")) == length
+        assert (Settings(data_dir=data_dir).socket_path.parent == data_dir) is direct
+
+    def test_a_redis_of_ones_own_is_the_state(self) -> None:
+        settings = Settings(redis_url="redis://host/3")
+        assert not settings.embedded
+        assert settings.state_url == "redis://host/3"
+
+
+def test_settings_are_values() -> None:
+    settings = load_settings({"PACKETFS_FILE_ROOTS": "/a", "PACKETFS_ALLOW_PRIVATE_SOURCES": "::1/128"})
+    assert hash(settings) == hash(dataclasses.replace(settings))
+    assert settings != Settings()
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.region = "elsewhere"  # type: ignore[misc]
+    with pytest.raises((AttributeError, TypeError)):
+        settings.regoin = "elsewhere"  # type: ignore[attr-defined]
