@@ -39,22 +39,24 @@ class RangeRequest:
 class ByteStream(Protocol):
     """An opened range. A chunk is valid until the next one is asked for. Use it as a context manager."""
 
-    @property
-    def object_size(self) -> int | None:
-        """Size in bytes of the whole object, ``None`` when the source does not tell it."""
-
-    @property
-    def etag(self) -> str | None:
-        """The version that is being read: its strong ETag, ``None`` when the source gives none."""
+    object_size: int | None
+    """Size in bytes of the whole object; ``None`` when the source does not tell it, or not before the last chunk."""
+    etag: str | None
+    """The version that is being read: its strong ETag, ``None`` when the source gives none."""
 
     def __iter__(self) -> Iterator[memoryview]:
         """Yield the range's bytes in order, in chunks of any positive length."""
 
-    def __enter__(self) -> Self: ...
+    def close(self) -> None:
+        """Give up what is not yet read; closing twice is harmless."""
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 class Source(Protocol):

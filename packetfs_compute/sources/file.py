@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import ForbiddenSource, SourceChanged, SourceFailed, SourceNotFound
 from packetfs_compute.settings import Settings
-from packetfs_compute.sources.base import RangeRequest
+from packetfs_compute.sources.base import ByteStream, RangeRequest
 from packetfs_compute.sources.ranges import beyond
 from packetfs_compute.validation import bad, show
 
@@ -52,7 +51,7 @@ class FileSource:
             raise
 
 
-class FileStream:
+class FileStream(ByteStream):
     """The bytes of an opened range; see :class:`~packetfs_compute.sources.base.ByteStream`."""
 
     def __init__(self, file: FileIO, request: RangeRequest, deadline: Deadline) -> None:
@@ -82,14 +81,6 @@ class FileStream:
                 raise SourceChanged("the file changed while it was read")
         finally:
             self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -13,14 +13,13 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urljoin
 
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import BadProgram, ForbiddenSource, SourceFailed
 from packetfs_compute.settings import Settings
-from packetfs_compute.sources.base import RangeRequest
+from packetfs_compute.sources.base import ByteStream, RangeRequest
 from packetfs_compute.sources.connection import Connection, Dropped
 from packetfs_compute.sources.exchange import Answer, Body, ask
 from packetfs_compute.sources.guard import Target, check_addresses, check_url
@@ -133,7 +132,7 @@ class HttpSource:
         return _settled(self._given_tls or ssl.create_default_context())
 
 
-class HttpStream:
+class HttpStream(ByteStream):
     """The bytes of an opened range; see :class:`~packetfs_compute.sources.base.ByteStream`."""
 
     def __init__(self, pool: Pool, target: Target, answer: Answer, plan: Plan, request: RangeRequest) -> None:
@@ -155,14 +154,6 @@ class HttpStream:
             self._done()
         finally:
             self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give up what is not yet read."""
