@@ -284,6 +284,19 @@ def test_a_long_data_directory_works_too(tmp_path):
         end_system(system)
 
 
+def test_up_says_where_everything_is_and_how_to_use_it(tmp_path):
+    process = subprocess.Popen(
+        [*PACKETFS, "up", "--concurrency", "1"], env=environment(tmp_path / "data"), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = "".join(iter(process.stderr.readline, "to watch:            celery -A packetfs_compute status\n"))
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1] == "packetfs stopped\n"
+    assert process.returncode == 0
+    for expected in ("Ctrl-C stops it", f"unix://{tmp_path}/data/redis.sock", f"{tmp_path}/data/*.log", "packetfs run"):
+        assert expected in said
+
+
 def test_the_demo_is_right(tmp_path):
     path = tmp_path / "real.bin"
     path.write_bytes(os.urandom(3_000_017))
@@ -291,3 +304,6 @@ def test_the_demo_is_right(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "20 of 20 answers right" in done.stdout
     assert "Traceback" not in done.stderr
+    done = shell(tmp_path, "demo", "--file", str(path), "--json")
+    document = json.loads(done.stdout)
+    assert (document["right"], document["jobs"], len(document["results"])) == (20, 20, 20)
