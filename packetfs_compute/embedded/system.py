@@ -6,17 +6,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Final, Self
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from packetfs_compute.celery import celery_config
+from packetfs_compute.embedded.directory import private_directory
 from packetfs_compute.embedded.lock import exclusive
 from packetfs_compute.embedded.processes import Child
 from packetfs_compute.embedded.server import STOP, check_redis, start_redis_server
-from packetfs_compute.errors import BrokerUnavailable
+from packetfs_compute.errors import BrokerUnavailable, PacketFSError
 from packetfs_compute.names import LOCAL, queue_of
 from packetfs_compute.settings import Settings, to_environment
 
@@ -53,7 +55,7 @@ class System:
 
     def __enter__(self) -> Self:
         settings = self._settings
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(settings.data_dir)
         with ExitStack() as stack:
             stack.enter_context(exclusive(settings.data_dir))
             if settings.embedded:
@@ -126,9 +128,10 @@ class _Watched:
         self._restarts += 1
         self._started_s = now_s
         _log.warning("%s ended (exit code %s); starting it again", self.child.name, self.child.exit_code)
+        self.child.stop()  # what it started itself may have outlived it
         try:
             self.child = self._start()
-        except BrokerUnavailable as error:
+        except PacketFSError as error:
             _log.warning("%s", error)
 
 
@@ -138,8 +141,9 @@ def _wait_until_consuming(child: Child, name: str, settings: Settings) -> None:
     with Celery(set_as_current=False) as probe:  # of its own: this process's application may have other settings
         probe.conf.update(celery_config(settings))
         while time.monotonic() < give_up and child.exit_code is None:
-            if probe.control.ping(destination=[name], timeout=0.25):
-                return
+            with suppress(OperationalError):  # the broker died meanwhile; it is started again next
+                if probe.control.ping(destination=[name], timeout=0.25):
+                    return
     raise BrokerUnavailable(
         f"the worker did not start: {child.last_words() or 'it printed nothing'}", {"hint": f"its log is {child.log}"}
     )
