@@ -33,6 +33,7 @@ class Connection:
         self.deadline = deadline
         self._sock = sock
         self._stall_s = stall_timeout_s
+        self._timeout_s = sock.gettimeout()
         self._quiet = True
 
     def close(self) -> None:
@@ -45,7 +46,7 @@ class Connection:
         if self._quiet:
             try:
                 # A timeout of 0 makes TLS sockets non-blocking as well; MSG_PEEK is not open to them.
-                self._sock.settimeout(0)
+                self._set_timeout(0)
                 self._sock.recv(1)
             except (BlockingIOError, ssl.SSLWantReadError):
                 return True
@@ -85,8 +86,14 @@ class Connection:
     def _arm(self) -> bool:
         """Set the timeout of the next call; return whether it is the deadline that limits it."""
         left_s = self.deadline.remaining_s()
-        self._sock.settimeout(min(left_s, self._stall_s))
+        self._set_timeout(min(left_s, self._stall_s))
         return left_s <= self._stall_s
+
+    def _set_timeout(self, timeout_s: float) -> None:
+        """Set the socket's timeout where it differs: CPython makes a system call of it each time."""
+        if timeout_s != self._timeout_s:
+            self._sock.settimeout(timeout_s)
+            self._timeout_s = timeout_s
 
     def _late(self, limited: bool, what: str) -> SourceFailed | AttemptTimeout:
         if limited:
