@@ -9,7 +9,7 @@ from redis import RedisError
 
 from packetfs_compute.celery import SUBMITTED_AT, current_settings
 from packetfs_compute.dispatch import accept_job, run_job, substrate_of_queue
-from packetfs_compute.errors import BadProgram, BrokerUnavailable
+from packetfs_compute.errors import BadProgram, BrokerUnavailable, JobError
 from packetfs_compute.names import LOCAL
 from packetfs_compute.result import JobResult
 
@@ -18,6 +18,9 @@ __all__ = ["JobTask", "run"]
 
 class JobTask(Task):  # type: ignore[type-arg]
     """A Celery task whose publishing gives this project's errors: a caller need not know kombu's."""
+
+    throws = (JobError,)
+    """A job that fails by name is news for its caller, not for the log: Celery then prints no traceback of it."""
 
     def apply_async(self, *args: Any, **kwargs: Any) -> Any:
         """Publish, as :meth:`celery.Task.apply_async`.

@@ -64,7 +64,7 @@ def demo(path: Path | None, as_json: bool) -> None:
     """
     started = time.monotonic()
     with interruptible(), tempfile.TemporaryDirectory(prefix="packetfs-demo-") as folder:
-        rows = _run(path or _library_bytes(Path(folder) / "library.bin"), Console(stderr=True))
+        rows = _run(path or _library_bytes(Path(folder) / "library.bin"))
     right = sum(row.right for row in rows)
     seconds = time.monotonic() - started
     if as_json:
@@ -76,19 +76,19 @@ def demo(path: Path | None, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _run(path: Path, console: Console) -> list[Row]:
+def _run(path: Path) -> list[Row]:
     size = path.stat().st_size
     ranges = list(_ranges(size))
     settings = replace(load_settings(), allow_private_sources=(_LOOPBACK,))
     workers = os.cpu_count() or 1
     # Processes that are spawned share nothing with this one, which is about to have threads.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool, serve_file(path) as url:
-        console.print(f"serving {path.name} ({bytes_text(size)}) at {url}; starting Redis and a Celery worker")
+        click.echo(f"serving {path.name} ({bytes_text(size)}) at {url}; starting Redis and a Celery worker", err=True)
         with temporary_system(settings):
             cases = [(op, start, stop) for start, stop in ranges for op in _OPS]
             pending = [_submit(url, *case) for case in cases]
             results = [result.get(timeout=_TIMEOUT_S) for result in pending]
-        console.print("checking every answer with plain Python (FNV-1a is slow there)")
+        click.echo("checking every answer with plain Python (FNV-1a is slow there)", err=True)
         expected = [pool.submit(_expected, path, *case) for case in cases]
         return [
             Row(*case, result, _rendered(case[0], value))

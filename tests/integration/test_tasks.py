@@ -159,6 +159,7 @@ def test_bad_input_is_a_typed_error_that_names_the_field(system, url, task, args
     assert caught.value.details["job_id"]
     assert isinstance(caught.value.attempts, list)
     assert system.worker_pids() == before, "the worker did not live on"
+    assert "Traceback" not in (system.data_dir / "worker.log").read_text()
 
 
 def _nested(depth):
