@@ -99,7 +99,8 @@ def _run(path: Path) -> list[Row]:
 def _ranges(size: int) -> Iterator[tuple[int, int]]:
     """Yield ranges that a mistake would show in: the whole, an unaligned middle, the very end, nothing at all."""
     yield 0, size
-    yield size // 3 + 1, size // 3 + 1 + size // 8
+    start = min(size, size // 3 + 1)
+    yield start, start + size // 8
     yield max(0, size - 100_003), size
     yield size, size
 

@@ -60,7 +60,7 @@ class System:
             stack.enter_context(exclusive(settings.data_dir))
             if settings.embedded:
                 self._start(stack, lambda: start_redis_server(settings, persistent=self._persistent), STOP)
-                stack.callback(settings.socket_path.unlink, missing_ok=True)
+                stack.callback(_remove_socket, settings)
             else:
                 check_redis(settings)
             self._start(stack, self._start_worker, _STOP_WORKER if self._persistent else _STOP_WORKER_FOR_GOOD)
@@ -106,6 +106,15 @@ class System:
             child.stop(*_STOP_WORKER)
             raise
         return child
+
+
+def _remove_socket(settings: Settings) -> None:
+    """Leave nothing behind: the socket, nor the directory that it has when the data directory's path is too long."""
+    path = settings.socket_path
+    path.unlink(missing_ok=True)
+    if path.parent != settings.data_dir:
+        with suppress(OSError):  # something else is in it
+            path.parent.rmdir()
 
 
 class _Watched:

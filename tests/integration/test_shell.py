@@ -286,8 +286,12 @@ def test_a_long_data_directory_works_too(tmp_path):
     system = start_system(folder)
     try:
         assert system.packetfs("doctor").returncode == 0
+        socket_path = system.settings.socket_path
+        assert socket_path.exists()
+        assert not socket_path.is_relative_to(system.data_dir)
     finally:
         end_system(system)
+    assert not socket_path.parent.exists()
 
 
 def test_up_says_where_everything_is_and_how_to_use_it(tmp_path):
@@ -303,9 +307,10 @@ def test_up_says_where_everything_is_and_how_to_use_it(tmp_path):
         assert expected in said
 
 
-def test_the_demo_is_right(tmp_path):
+@pytest.mark.parametrize("size", [3_000_017, 1, 0])
+def test_the_demo_is_right(tmp_path, size):
     path = tmp_path / "real.bin"
-    path.write_bytes(os.urandom(3_000_017))
+    path.write_bytes(os.urandom(size))
     done = shell(tmp_path, "demo", "--file", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "20 of 20 answers right" in done.stdout
