@@ -220,6 +220,7 @@ def test_kill_9_leaves_no_orphan_and_no_obstacle(tmp_path):
     end_system(again)
 
 
+@pytest.mark.timeout(300)  # three recoveries, each with its own bound of a minute
 def test_what_dies_is_started_again(tmp_path):
     system = start_system(tmp_path)
     try:

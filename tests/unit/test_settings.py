@@ -305,3 +305,9 @@ def test_settings_are_values() -> None:
         settings.region = "elsewhere"  # type: ignore[misc]
     with pytest.raises((AttributeError, TypeError)):
         settings.regoin = "elsewhere"  # type: ignore[attr-defined]
+
+
+def test_the_readme_names_every_setting() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    missing = [name for name in to_environment(Settings()) if f"`{name}`" not in readme]
+    assert missing == []
