@@ -18,12 +18,13 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.signals import before_task_publish, worker_init
+from kombu.exceptions import OperationalError
 
 from packetfs_compute.names import LOCAL, MAX_TIMEOUT_MS, TASK_PREFIX, queue_of
 from packetfs_compute.router import route_task
 from packetfs_compute.settings import Settings, load_settings
 
-__all__ = ["SUBMITTED_AT", "app", "celery_config", "current_settings"]
+__all__ = ["SUBMITTED_AT", "app", "broker_errors", "celery_config", "current_settings"]
 
 SUBMITTED_AT: Final = "packetfs_submitted_at"
 """Message header: the publisher's wall clock in Unix seconds, from which a job's deadline and queue wait are told."""
@@ -39,6 +40,15 @@ _GIVE_UP: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, 
 def current_settings() -> Settings:
     """Return this process's settings, read from the environment on first use."""
     return load_settings()
+
+
+def broker_errors(application: Celery) -> tuple[type[BaseException], ...]:
+    """Return what is raised when the broker or the result store of ``application`` goes away.
+
+    That is kombu's error, those of the client underneath, and the :class:`RuntimeError` with which Celery gives up waiting.
+    """
+    connection = application.connection_for_write()  # not opened: it only knows its transport
+    return (OperationalError, *connection.connection_errors, *connection.channel_errors, RuntimeError)
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rich.table import Table
 from packetfs_compute.cli.interrupt import interruptible
 from packetfs_compute.cli.reference import reference
 from packetfs_compute.cli.render import bytes_text, rate_text, seconds_text
-from packetfs_compute.cli.session import submit, temporary_system
+from packetfs_compute.cli.session import Session, temporary_system
 from packetfs_compute.embedded.files import serve_file
 from packetfs_compute.program import Op
 from packetfs_compute.settings import load_settings
@@ -84,9 +84,9 @@ def _run(path: Path) -> list[Row]:
     # Processes that are spawned share nothing with this one, which is about to have threads.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool, serve_file(path) as url:
         click.echo(f"serving {path.name} ({bytes_text(size)}) at {url}; starting Redis and a Celery worker", err=True)
-        with temporary_system(settings):
+        with temporary_system(settings) as session:
             cases = [(op, start, stop) for start, stop in ranges for op in _OPS]
-            pending = [_submit(url, *case) for case in cases]
+            pending = [_submit(session, url, *case) for case in cases]
             results = [result.get(timeout=_TIMEOUT_S) for result in pending]
         click.echo("checking every answer with plain Python (FNV-1a is slow there)", err=True)
         expected = [pool.submit(_expected, path, *case) for case in cases]
@@ -105,9 +105,9 @@ def _ranges(size: int) -> Iterator[tuple[int, int]]:
     yield size, size
 
 
-def _submit(url: str, op: Op, start: int, stop: int) -> Any:
+def _submit(session: Session, url: str, op: Op, start: int, stop: int) -> Any:
     imm = {} if op.imm is None else {"imm": op.imm}
-    return submit(op.name, data_url=url, offset=start, length=stop - start, **imm)
+    return session.submit(op.name, data_url=url, offset=start, length=stop - start, **imm)
 
 
 def _expected(path: Path, op: Op, start: int, stop: int) -> int:

@@ -10,13 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
 import click
-import kombu.exceptions
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from packetfs_compute import __version__, kernels
-from packetfs_compute.celery import app, celery_config
+from packetfs_compute.celery import app, broker_errors, celery_config
 from packetfs_compute.embedded import check_redis, holder_pid, redis_server_binary
 from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
 from packetfs_compute.settings import Settings, load_settings, unknown_variables
@@ -133,7 +132,7 @@ def _workers(settings: Settings) -> Finding:
     app.conf.update(celery_config(settings))
     try:
         answers = app.control.ping(timeout=1.0) or []
-    except kombu.exceptions.OperationalError as error:
+    except broker_errors(app) as error:
         return Finding("workers", "fail", f"the broker does not answer: {error}", "see PACKETFS_BROKER_URL")
     names = sorted(name for answer in answers for name in answer)
     if not names:

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import celery.exceptions
 
-from packetfs_compute.celery import app
-from packetfs_compute.cli.session import submit, system_for
+from packetfs_compute.celery import app, broker_errors
+from packetfs_compute.cli.session import system_for
 from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable
 from packetfs_compute.names import LOCAL, queue_of
 from packetfs_compute.settings import Settings
@@ -24,8 +24,8 @@ def submit_and_wait(settings: Settings, raw: dict[str, Any], policy: dict[str, A
     Raises what the task raised, :class:`AttemptTimeout` when no answer comes in time, :class:`BrokerUnavailable` when
     nobody is there to give one.
     """
-    with system_for(settings):
-        pending = submit(raw["op"], **{key: value for key, value in raw.items() if key != "op"}, policy=policy)
+    with system_for(settings) as session:
+        pending = session.submit(raw["op"], **{key: raw[key] for key in raw if key != "op"}, policy=policy)
         deadline_s = float((policy or {}).get("deadline_s") or settings.timeout_s) + _MARGIN_S
         try:
             try:
@@ -35,6 +35,11 @@ def submit_and_wait(settings: Settings, raw: dict[str, Any], policy: dict[str, A
                 return dict(pending.get(timeout=deadline_s))
         except celery.exceptions.TimeoutError:
             raise AttemptTimeout(f"no answer within {deadline_s:g} s", {"job_id": pending.id}) from None
+        except broker_errors(app) as error:
+            raise BrokerUnavailable(
+                f"the broker went away while the job ran: {' '.join(str(error).split())}",
+                {"job_id": pending.id, "hint": "when it is back, submit the job again; running it twice is harmless"},
+            ) from error
 
 
 def _check_consumers() -> None:

@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 
-from packetfs_compute.celery import celery_config
+from packetfs_compute.celery import broker_errors, celery_config
 from packetfs_compute.embedded.directory import private_directory
 from packetfs_compute.embedded.lock import exclusive
 from packetfs_compute.embedded.processes import Child
@@ -150,7 +149,7 @@ def _wait_until_consuming(child: Child, name: str, settings: Settings) -> None:
     with Celery(set_as_current=False) as probe:  # of its own: this process's application may have other settings
         probe.conf.update(celery_config(settings))
         while time.monotonic() < give_up and child.exit_code is None:
-            with suppress(OperationalError):  # the broker died meanwhile; it is started again next
+            with suppress(*broker_errors(probe)):  # it died meanwhile, and is started again next
                 if probe.control.ping(destination=[name], timeout=0.25):
                     return
     raise BrokerUnavailable(

@@ -231,7 +231,7 @@ def test_what_dies_is_started_again(tmp_path):
             give_up = time.monotonic() + 60
             while system.packetfs("run", "crc32c", "x.bin", "--policy", "deadline_s=2").returncode != 0:
                 assert time.monotonic() < give_up, f"no recovery after the death of {names}"
-                assert system.process.poll() is None
+                assert system.process.poll() is None, system.process.communicate()[1]
     finally:
         end_system(system)
 
@@ -279,6 +279,23 @@ def test_ctrl_c_of_a_run_stops_what_it_started(tmp_path):
     assert (process.returncode, out, err.strip()) == (130, "", "interrupted")
     assert not [pid for pid in everything if alive(pid)]
     assert not list(tmp_path.glob("packetfs-*"))
+
+
+def test_a_broker_that_goes_away_in_the_middle_is_told(tmp_path):
+    system = start_system(tmp_path)
+    with RawServer(lambda exchange: exchange.wait(60)) as server:
+        process = subprocess.Popen(
+            [*PACKETFS, "run", "crc32c", server.url()],
+            env=system.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        wait_until(lambda: server.heads, "the job has begun")
+        system.stop(signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+    end_system(system)
+    assert (process.returncode, out) == (1, "")
+    assert "the broker went away while the job ran" in err
+    assert "hint:" in err
+    assert "Traceback" not in err
 
 
 def test_a_long_data_directory_works_too(tmp_path):
