@@ -32,8 +32,9 @@ lint: $(STAMP)  ## Check style and formatting
 types: $(STAMP)  ## Check types, strictly
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Measure the kernels against their peers
+bench: $(STAMP)  ## Measure the kernels and HTTP reading against their peers
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/http_range.py
 
 sanitize: $(STAMP)  ## Run the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	rm -rf build/sanitize && mkdir -p build/sanitize

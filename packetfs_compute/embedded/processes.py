@@ -11,11 +11,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Child"]
+__all__ = ["Child", "stopped_on_failure"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _MAX_LOG_BYTES: Final = 16 << 20
@@ -74,6 +74,16 @@ class Child:
     def last_words(self, lines: int = 3) -> str:
         """Return the end of its log, for an error message."""
         return " | ".join(self.log.read_text("utf-8", "replace").strip().splitlines()[-lines:])
+
+
+@contextlib.contextmanager
+def stopped_on_failure(child: Child, asks: Sequence[tuple[signal.Signals, float]]) -> Iterator[None]:
+    """Stop ``child``, which has just been started, when what waits for it to be ready fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        child.stop(*asks)
+        raise
 
 
 def _die_with_parent(parent: int, how: signal.Signals) -> Callable[[], None] | None:

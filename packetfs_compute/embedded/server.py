@@ -12,7 +12,7 @@ from typing import Final
 import redis
 
 from packetfs_compute.embedded.directory import private_directory
-from packetfs_compute.embedded.processes import Child
+from packetfs_compute.embedded.processes import Child, stopped_on_failure
 from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
 from packetfs_compute.settings import Settings
 
@@ -63,11 +63,8 @@ def start_redis_server(settings: Settings, *, persistent: bool) -> Child:
         *("--maxmemory", _MAX_MEMORY, "--maxmemory-policy", "noeviction"),
     ]
     server = Child("redis", argv, os.environ, settings.data_dir / "redis.log")
-    try:
+    with stopped_on_failure(server, STOP):
         _wait_until_ready(server, socket_path)
-    except BaseException:
-        server.stop(*STOP)
-        raise
     return server
 
 

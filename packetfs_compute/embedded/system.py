@@ -15,7 +15,7 @@ from celery import Celery
 from packetfs_compute.celery import broker_errors, celery_config
 from packetfs_compute.embedded.directory import private_directory
 from packetfs_compute.embedded.lock import exclusive
-from packetfs_compute.embedded.processes import Child
+from packetfs_compute.embedded.processes import Child, stopped_on_failure
 from packetfs_compute.embedded.server import STOP, check_redis, start_redis_server
 from packetfs_compute.errors import BrokerUnavailable, PacketFSError
 from packetfs_compute.names import LOCAL, queue_of
@@ -99,11 +99,8 @@ class System:
         environ = {**os.environ, **to_environment(settings)}
         log = settings.data_dir / "worker.log"
         child = Child("worker", argv, environ, log, when_orphaned=signal.SIGKILL)
-        try:
+        with stopped_on_failure(child, _STOP_WORKER):
             _wait_until_consuming(child, name, settings)
-        except BaseException:
-            child.stop(*_STOP_WORKER)
-            raise
         return child
 
 
