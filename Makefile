@@ -49,7 +49,7 @@ sanitize: $(STAMP)  ## Run the kernels' tests under AddressSanitizer and Undefin
 lock: $(STAMP)  ## Pin the development environment anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra flower --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
+	  --no-annotate --no-header --no-strip-extras --extra fly --extra flower --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
 
 # What the tests need that is no Python package: nginx, and a compiler and an emulator for the arm64 kernels. Only root on
 # Debian can install them unasked; elsewhere the tests that need them say so and are skipped, except in CI.
