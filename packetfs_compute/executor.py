@@ -12,14 +12,15 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from packetfs_compute import kernels
+from packetfs_compute import __version__, kernels
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import Internal, JobError, PacketFSError
+from packetfs_compute.names import MAX_RANGE_BYTES, MAX_TIMEOUT_MS, OPS, PROTOCOL
 from packetfs_compute.settings import Settings, load_settings
 from packetfs_compute.sources import RangeRequest, open_source
 from packetfs_compute.wire import ComputeRequest, Measured, failure, job_id_of, parse_request, success
 
-__all__ = ["execute"]
+__all__ = ["execute", "health"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,19 @@ def execute(request: object, settings: Settings | None = None) -> dict[str, Any]
         _log.exception("an attempt failed in a way that has no type")
         internal = Internal(f"{type(error).__name__}: {error}")
         return failure(job_id_of(request), internal, time.perf_counter() - started_s)
+
+
+def health(settings: Settings) -> dict[str, Any]:
+    """Return the ``GET /health`` answer of a place that executes in this process, as in ``remote/contract/``."""
+    return {
+        "status": "healthy",
+        "version": __version__,
+        "protocol": PROTOCOL,
+        "region": settings.region,
+        "ops": list(OPS),
+        "kernel": ", ".join(sorted(set(kernels.active().values()))),
+        "limits": {"maxRangeBytes": MAX_RANGE_BYTES, "maxTimeoutMs": MAX_TIMEOUT_MS},
+    }
 
 
 def _run(request: ComputeRequest, settings: Settings, started_s: float) -> dict[str, Any]:

@@ -7,28 +7,32 @@ its parser, so that adding a setting is adding a field.
 """
 
 import hashlib
-import ipaddress
 import json
-import math
 import os
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, Final
 
 import platformdirs
 
 from packetfs_compute.errors import ConfigurationError
 from packetfs_compute.names import CONFIG_FILE, ENV_PREFIX
+from packetfs_compute.parsers import Network, count, flag, listed, network, path, seconds, split_url, text, url
+from packetfs_compute.places import (
+    EgressRule,
+    EndpointKey,
+    SubstrateSpec,
+    endpoint_key,
+    parse_egress,
+    parse_substrates,
+    to_json,
+)
 from packetfs_compute.validation import show
 
 __all__ = ["Network", "Settings", "load_settings", "to_environment", "unknown_variables"]
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_T = TypeVar("_T")
 
 _MAX_UNIX_PATH: Final = 100
 """Bytes that fit in ``sockaddr_un`` on every system, a margin below Linux's 108 and macOS's 104."""
@@ -37,90 +41,8 @@ _READ_ELSEWHERE: Final = frozenset({"CONFIG", "FORCE_KERNEL", "NO_EXTENSION"})
 """``PACKETFS_*`` names that are no field here: the file's own path, the kernels' choice, and a switch of setup.py."""
 
 
-def _text(raw: object) -> str:
-    if not isinstance(raw, str) or not raw.strip():
-        raise ValueError("give a non-empty string")
-    return raw.strip()
-
-
-def _url(*schemes: str) -> Callable[[object], str]:
-    def parse(raw: object) -> str:
-        text = _text(raw)
-        begins = tuple(scheme + "://" for scheme in schemes)
-        if not text.startswith(begins) or _parts(text) is None:
-            raise ValueError(f"give a URL that begins with {' or '.join(begins)}")
-        return text
-
-    return parse
-
-
-def _parts(url: str) -> SplitResult | None:
-    try:
-        return urlsplit(url)
-    except ValueError:  # its message may quote a part of the password
-        return None
-
-
-def _path(raw: object) -> Path:
-    try:
-        _text(raw)
-        return Path(str(raw)).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("give a path without ~: there is no such user") from None
-
-
-def _seconds(low: float, high: float) -> Callable[[object], float]:
-    def parse(raw: object) -> float:
-        try:
-            if isinstance(raw, bool):
-                raise ValueError
-            value = float(raw)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            value = math.nan
-        if not low <= value <= high:
-            raise ValueError(f"give a number of seconds from {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
-def _count(low: int, high: int) -> Callable[[object], int]:
-    def parse(raw: object) -> int:
-        try:
-            if isinstance(raw, (bool, float)):
-                raise ValueError
-            value = int(raw)  # type: ignore[call-overload]
-        except (TypeError, ValueError):
-            value = low - 1
-        if not low <= value <= high:
-            raise ValueError(f"give an integer from {low} to {high}")
-        return int(value)
-
-    return parse
-
-
-def _list(item: Callable[[object], _T]) -> Callable[[object], tuple[_T, ...]]:
-    def parse(raw: object) -> tuple[_T, ...]:
-        if isinstance(raw, str) and raw.startswith("["):
-            raw = json.loads(raw)  # its error is a ValueError too
-        elif isinstance(raw, str):
-            raw = [part.strip() for part in raw.split(",") if part.strip()]
-        if not isinstance(raw, list):
-            raise ValueError("give a list")
-        return tuple(item(part) for part in raw)
-
-    return parse
-
-
-def _network(raw: object) -> Network:
-    try:
-        return ipaddress.ip_network(_text(raw))
-    except ValueError:
-        raise ValueError("give networks in CIDR form, such as 127.0.0.0/8") from None
-
-
-def _setting(default: Any, parse: Callable[[object], Any]) -> Any:
-    metadata = {"parse": parse}
+def _setting(default: Any, parse: Callable[[object], Any], *, secret: bool = False) -> Any:
+    metadata = {"parse": parse, "secret": secret}
     return (
         field(default_factory=default, metadata=metadata)
         if callable(default)
@@ -128,43 +50,75 @@ def _setting(default: Any, parse: Callable[[object], Any]) -> Any:
     )
 
 
+def _signing_key(raw: object) -> str:
+    """Return ``keyid:secret``."""
+    try:
+        key = endpoint_key(f"server={raw}")
+    except ValueError:
+        raise ValueError("give each as keyid:secret, the secret of 16 to 256 visible characters, no comma") from None
+    return f"{key.key_id}:{key.secret}"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings, parsed. Built without arguments it holds the defaults; it is hashable and never changes."""
 
     # Where the system keeps its state.
-    redis_url: str | None = _setting(None, _url("redis", "rediss", "unix"))
+    redis_url: str | None = _setting(None, url("redis", "rediss", "unix"))
     """The broker and result store; ``None`` means the embedded one of ``data_dir``."""
-    broker_url: str | None = _setting(None, _url("redis", "rediss", "unix", "amqp", "amqps"))
+    broker_url: str | None = _setting(None, url("redis", "rediss", "unix", "amqp", "amqps"))
     """A broker other than ``redis_url``, such as RabbitMQ."""
-    data_dir: Path = _setting(lambda: Path(platformdirs.user_data_dir("packetfs", appauthor=False)), _path)
+    data_dir: Path = _setting(lambda: Path(platformdirs.user_data_dir("packetfs", appauthor=False)), path)
     """The embedded server's socket, log and append-only file; the user's data directory by default."""
-    result_ttl_s: int = _setting(86_400, _count(60, 30 * 86_400))
-    connect_timeout_s: float = _setting(5.0, _seconds(0.1, 60))
+    result_ttl_s: int = _setting(86_400, count(60, 30 * 86_400))
+    connect_timeout_s: float = _setting(5.0, seconds(0.1, 60))
     """For the broker and for a source alike."""
 
+    # The fleet.
+    substrates: tuple[SubstrateSpec, ...] = _setting((), parse_substrates)
+    """Substrates besides ``local``, or what differs of it; see :mod:`packetfs_compute.places`."""
+    egress: tuple[EgressRule, ...] = _setting((), parse_egress)
+    """What bytes cost that leave a source, before the rules that the package knows."""
+    keys: tuple[EndpointKey, ...] = _setting((), listed(endpoint_key), secret=True)
+    """The signing keys of the fleet's endpoints."""
+    metrics_port: int = _setting(0, count(0, 65535))
+    """Where a worker serves Prometheus' metrics; 0 is nowhere. `packetfs up` counts up from it, one a worker."""
+    metrics_address: str = _setting("127.0.0.1", text)
+
+    # The HTTP compute server (remote/fly).
+    signing_keys: tuple[str, ...] = _setting((), listed(_signing_key), secret=True)
+    """The keys whose signatures it accepts, each ``keyid:secret``; two live at once while one is replaced."""
+    allow_unsigned: bool = _setting(False, flag)
+    """Whether it runs without a key."""
+    max_concurrency: int = _setting(16, count(1, 10_000))
+    """Attempts that it runs at once; past it, it answers 429."""
+    cache_dir: Path | None = _setting(None, path)
+    """Where blocks of sources are kept; ``None`` keeps none."""
+    cache_bytes: int = _setting(1 << 30, count(1 << 20, 1 << 50))
+    """Most bytes to keep there; the least recently used go first."""
+
     # The local substrate.
-    concurrency: int = _setting(os.cpu_count() or 1, _count(1, 1024))
+    concurrency: int = _setting(os.cpu_count() or 1, count(1, 1024))
     """Jobs that one local worker runs at once."""
-    region: str = _setting("local", _text)
+    region: str = _setting("local", text)
     """What results give as the place of this machine."""
-    timeout_s: float = _setting(300.0, _seconds(0.001, 3600))
+    timeout_s: float = _setting(300.0, seconds(0.001, 3600))
     """The deadline of a job whose policy gives none."""
 
     # Sources.
-    file_roots: tuple[Path, ...] = _setting((), _list(_path))
+    file_roots: tuple[Path, ...] = _setting((), listed(path))
     """Directories under which local files may be read; none by default."""
-    allow_private_sources: tuple[Network, ...] = _setting((), _list(_network))
+    allow_private_sources: tuple[Network, ...] = _setting((), listed(network))
     """Networks that sources may be on although they are not public."""
-    source_ports: tuple[int, ...] = _setting((), _list(_count(1, 65535)))
+    source_ports: tuple[int, ...] = _setting((), listed(count(1, 65535)))
     """Ports that sources may use besides 80, 443, 8080 and 8443."""
-    stall_timeout_s: float = _setting(30.0, _seconds(0.1, 600))
+    stall_timeout_s: float = _setting(30.0, seconds(0.1, 600))
     """Longest silence of a source in the middle of an answer."""
-    max_skip_bytes: int = _setting(16 << 20, _count(0, 1 << 40))
+    max_skip_bytes: int = _setting(16 << 20, count(0, 1 << 40))
     """Most bytes to read and throw away when a source ignores Range and the wanted ones lie further on."""
-    s3_endpoint_url: str | None = _setting(None, _url("http", "https"))
+    s3_endpoint_url: str | None = _setting(None, url("http", "https"))
     """An S3-compatible store instead of AWS."""
-    s3_region: str | None = _setting(None, _text)
+    s3_region: str | None = _setting(None, text)
 
     @property
     def embedded(self) -> bool:
@@ -200,7 +154,8 @@ def load_settings(environ: Mapping[str, str] | None = None, config: Path | None 
         try:
             given[name] = spec(value)
         except ValueError as error:
-            raise ConfigurationError(f"{source} is {_shown(value)}", {"field": source, "hint": str(error)}) from None
+            shown = "not a key" if _SECRET[name] else _shown(value)
+            raise ConfigurationError(f"{source} is {shown}", {"field": source, "hint": str(error)}) from None
     return Settings(**given)
 
 
@@ -212,7 +167,11 @@ def to_environment(settings: Settings) -> dict[str, str]:
     given = {ENV_PREFIX + "CONFIG": os.devnull}
     for f in fields(Settings):
         value = getattr(settings, f.name)
-        if isinstance(value, tuple):
+        if f.name in ("substrates", "egress"):
+            value = to_json(value) if value else None
+        elif f.name == "keys":
+            value = ",".join(f"{key.substrate}={key.key_id}:{key.secret}" for key in value)
+        elif isinstance(value, tuple):
             value = _joined([str(item) for item in value])
         given[ENV_PREFIX + f.name.upper()] = "" if value is None else str(value)
     return given
@@ -255,16 +214,16 @@ def _from_file(environ: Mapping[str, str], config: Path | None) -> list[tuple[st
             raise ConfigurationError(
                 f"{where} is not a setting", {"field": where, "hint": f"known are {', '.join(sorted(_SPECS))}"}
             )
-        if _holds_password(value):
+        if _SECRET[name] or _holds_password(value):
             raise ConfigurationError(
-                f"{where} holds a password",
+                f"{where} holds a secret",
                 {"field": where, "hint": f"secrets come only from the environment: set {ENV_PREFIX}{name.upper()}"},
             )
     return [(f"{path}: {name}", (name, value)) for name, value in table.items()]
 
 
 def _holds_password(value: object) -> bool:
-    parts = _parts(value) if isinstance(value, str) and "://" in value else None
+    parts = split_url(value) if isinstance(value, str) and "://" in value else None
     return parts is not None and bool(parts.password or "password=" in parts.query)
 
 
@@ -276,3 +235,4 @@ def _shown(value: object) -> str:
 
 
 _SPECS: Final[dict[str, Callable[[object], Any]]] = {f.name: f.metadata["parse"] for f in fields(Settings)}
+_SECRET: Final[dict[str, bool]] = {f.name: f.metadata["secret"] for f in fields(Settings)}

@@ -9,7 +9,7 @@ __all__ = ["Capabilities", "Substrate"]
 
 
 class Substrate(Protocol):
-    """A place that runs jobs. It is built from settings, without I/O, and may be called from many threads."""
+    """A place that runs jobs. It is built from its spec and the settings, without I/O, and may be called from many threads."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -18,5 +18,8 @@ class Substrate(Protocol):
     def invoke(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Run one attempt: a request of ``remote/contract/`` in, its response out. Never raises for a failed attempt."""
 
-    def health(self) -> dict[str, Any]:
-        """Return the ``GET /health`` answer of the wire: status, version, protocol, region, ops, kernel, limits."""
+    def health(self, timeout_s: float) -> dict[str, Any]:
+        """Return the ``GET /health`` answer of the wire: status, version, protocol, region, ops, kernel, limits.
+
+        Raises a :class:`~packetfs_compute.errors.JobError` when there is none within ``timeout_s``.
+        """

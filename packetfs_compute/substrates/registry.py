@@ -1,33 +1,52 @@
-"""The known substrates, as data: a name, and where its class is loaded from on first use."""
+"""The kinds of substrate, as data: a name, and where its class is loaded from on first use; and the fleet that settings name."""
 
 import functools
 import pkgutil
 from collections.abc import Callable
 from typing import Final, cast
 
-from packetfs_compute.errors import BadPolicy
+from packetfs_compute.errors import BadPolicy, ConfigurationError
 from packetfs_compute.names import LOCAL
+from packetfs_compute.places import SubstrateSpec
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates.base import Substrate
 
-__all__ = ["load_substrate", "substrate_names"]
+__all__ = ["load_fleet", "load_substrate", "substrate_names"]
 
-_KNOWN: Final[dict[str, str]] = {
+_KINDS: Final[dict[str, str]] = {
     LOCAL: "packetfs_compute.substrates.local:LocalSubstrate",
+    "fly": "packetfs_compute.substrates.fly:FlySubstrate",
+    "stub": "packetfs_compute.substrates.stub:StubSubstrate",
 }
+_HERE: Final = SubstrateSpec(LOCAL, LOCAL)
 
 
-def substrate_names() -> tuple[str, ...]:
-    """Return the name of every substrate that can be loaded."""
-    return tuple(_KNOWN)
+def substrate_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the fleet's substrates: ``local`` first, then those of the settings."""
+    return (LOCAL, *(spec.name for spec in settings.substrates if spec.name != LOCAL))
 
 
 @functools.lru_cache(maxsize=64)
 def load_substrate(name: str, settings: Settings) -> Substrate:
-    """Return the substrate ``name`` for ``settings``, built on first use; raise :class:`BadPolicy` for an unknown name."""
-    if name not in _KNOWN:
-        raise BadPolicy(
-            f"there is no substrate {name!r}", {"field": "substrate", "hint": f"known are {', '.join(_KNOWN)}"}
+    """Return the substrate ``name`` of the settings' fleet, built on first use.
+
+    Raises :class:`BadPolicy` for a name that the fleet has not got, :class:`ConfigurationError` for a kind that there is
+    not, or for settings that its kind cannot use.
+    """
+    if name not in substrate_names(settings):
+        known = ", ".join(substrate_names(settings))
+        raise BadPolicy(f"there is no substrate {name!r}", {"field": "substrate", "hint": f"known are {known}"})
+    spec = next((spec for spec in settings.substrates if spec.name == name), _HERE)
+    if spec.kind not in _KINDS:
+        hint = f"set kind to one of {', '.join(_KINDS)}"
+        raise ConfigurationError(
+            f"substrates.{name} is of the unknown kind {spec.kind!r}",
+            {"field": f"substrates.{name}.kind", "hint": hint},
         )
-    factory = cast("Callable[[Settings], Substrate]", pkgutil.resolve_name(_KNOWN[name]))
-    return factory(settings)
+    factory = cast("Callable[[SubstrateSpec, Settings], Substrate]", pkgutil.resolve_name(_KINDS[spec.kind]))
+    return factory(spec, settings)
+
+
+def load_fleet(settings: Settings) -> tuple[Substrate, ...]:
+    """Return every substrate of the settings' fleet; raises as :func:`load_substrate`."""
+    return tuple(load_substrate(name, settings) for name in substrate_names(settings))
