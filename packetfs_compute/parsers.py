@@ -8,10 +8,12 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["Network", "count", "flag", "listed", "network", "number", "path", "seconds", "split_url", "text", "url"]
+__all__ = [
+    "Network", "count", "flag", "from_json", "listed", "network", "number", "path", "seconds", "split_url", "text", "url",
+]  # fmt: skip
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _T = TypeVar("_T")
@@ -103,12 +105,21 @@ def flag(raw: object) -> bool:
     raise ValueError("give 1 or 0, true or false")
 
 
+def from_json(raw: str) -> Any:
+    """Return what JSON text holds."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:  # its message quotes nothing of the text
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"give JSON; this is none: {reason}") from None
+
+
 def listed(item: Callable[[object], _T]) -> Callable[[object], tuple[_T, ...]]:
     """Return the parser of a list: TOML's, or text with commas, or a JSON array where an item holds a comma."""
 
     def parse(raw: object) -> tuple[_T, ...]:
         if isinstance(raw, str) and raw.startswith("["):
-            raw = json.loads(raw)  # its error is a ValueError too
+            raw = from_json(raw)
         elif isinstance(raw, str):
             raw = [part.strip() for part in raw.split(",") if part.strip()]
         if not isinstance(raw, list):

@@ -20,11 +20,11 @@ JSON object. A field that is left out is what the substrate's kind declares of i
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, get_args
 
 from packetfs_compute.names import MAX_RANGE_BYTES, MAX_TIMEOUT_MS
-from packetfs_compute.parsers import count, number, seconds, text, url
+from packetfs_compute.parsers import count, from_json, listed, number, seconds, split_url, text, url
 from packetfs_compute.validation import show
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "SubstrateSpec",
     "Trust",
     "endpoint_key",
+    "endpoint_keys",
     "parse_egress",
     "parse_substrates",
     "to_json",
@@ -44,6 +45,7 @@ Trust = Literal["any", "verified", "own"]
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|s3://[a-z0-9.*-]{1,63}")
+"""``*`` stands for the names below a host, and for any part of a bucket's name."""
 _KEY: Final = re.compile(r"([A-Za-z0-9_-]{1,64}):([\x21-\x2b\x2d-\x7e]{16,256})")
 _MAX_SUBSTRATES: Final = 64
 _MAX_SCRIPT_CHARS: Final = 4096
@@ -105,7 +107,7 @@ class EndpointKey:
 
     substrate: str
     key_id: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 def _one_of(*allowed: str) -> Callable[[object], str]:
@@ -134,15 +136,33 @@ def _prices(raw: object) -> Prices:
 
 
 def _script(raw: object) -> str:
-    given = raw if isinstance(raw, str) else json.dumps(raw)
-    if len(given) > _MAX_SCRIPT_CHARS or not isinstance(json.loads(given), dict):
+    try:
+        given = raw if isinstance(raw, str) else json.dumps(raw)
+    except (TypeError, RecursionError):  # TOML has dates
+        raise ValueError("give a table of what JSON can hold") from None
+    if len(given) > _MAX_SCRIPT_CHARS or not isinstance(from_json(given), dict):
         raise ValueError(f"give a table of at most {_MAX_SCRIPT_CHARS} characters")
+    return given
+
+
+_http_url = url("http", "https")
+
+
+def _endpoint(raw: object) -> str:
+    given = _http_url(raw)
+    parts = split_url(given)
+    try:
+        usable = parts is not None and parts.hostname and "@" not in parts.netloc and parts.port != 0
+    except ValueError:  # of the port
+        usable = False
+    if not usable:
+        raise ValueError("give a URL with a host, and without a user: its key is set with PACKETFS_KEYS")
     return given
 
 
 _SPEC: Final[dict[str, Callable[[object], Any]]] = {
     "kind": _name,
-    "url": url("http", "https"),
+    "url": _endpoint,
     "region": text,
     "provider": text,
     "trust": _one_of(*get_args(Trust)),
@@ -175,24 +195,27 @@ def _table(raw: object, where: str, known: Mapping[str, Callable[[object], Any]]
         try:
             parsed[key] = known[key](value)
         except ValueError as error:
-            raise ValueError(f"{where}.{key} is {show(value)}: {error}") from None
+            shown = "a URL with credentials" if isinstance(value, str) and "@" in value else show(value)
+            raise ValueError(f"{where}.{key} is {shown}: {error}") from None
     return parsed
 
 
 def parse_substrates(raw: object) -> tuple[SubstrateSpec, ...]:
     """Return the substrates of a table from name to fields, or of the same as JSON text."""
-    given = json.loads(raw) if isinstance(raw, str) else raw
+    given = from_json(raw) if isinstance(raw, str) else raw
     if not isinstance(given, Mapping) or len(given) > _MAX_SUBSTRATES:
         raise ValueError(f"give a table of at most {_MAX_SUBSTRATES} substrates by name")
-    return tuple(
-        SubstrateSpec(name=_name(name), **{"kind": name, **_table(table, f"substrates.{show(name)}", _SPEC)})
-        for name, table in given.items()
-    )
+    specs = []
+    for name, table in given.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"substrates has {show(name)}: name it with 1 to 32 of a-z 0-9 -")
+        specs.append(SubstrateSpec(name=name, **{"kind": name, **_table(table, f"substrates.{name}", _SPEC)}))
+    return tuple(specs)
 
 
 def parse_egress(raw: object) -> tuple[EgressRule, ...]:
     """Return the rules of an array of tables, or of the same as JSON text."""
-    given = json.loads(raw) if isinstance(raw, str) else raw
+    given = from_json(raw) if isinstance(raw, str) else raw
     if not isinstance(given, list):
         raise ValueError("give an array of tables")
     rules = []
@@ -211,6 +234,14 @@ def endpoint_key(raw: object) -> EndpointKey:
     if not equals or not _NAME.fullmatch(name) or match is None:
         raise ValueError("give each as substrate=keyid:secret, the secret of 16 to 256 visible characters, no comma")
     return EndpointKey(name, match[1], match[2])
+
+
+def endpoint_keys(raw: object) -> tuple[EndpointKey, ...]:
+    """Return the keys of a list, one a substrate at most."""
+    keys = listed(endpoint_key)(raw)
+    if len({key.substrate for key in keys}) < len(keys):
+        raise ValueError("give each substrate one key; it is the server that may have two")
+    return keys
 
 
 def to_json(value: tuple[SubstrateSpec, ...] | tuple[EgressRule, ...]) -> str:

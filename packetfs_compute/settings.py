@@ -26,6 +26,7 @@ from packetfs_compute.places import (
     EndpointKey,
     SubstrateSpec,
     endpoint_key,
+    endpoint_keys,
     parse_egress,
     parse_substrates,
     to_json,
@@ -37,16 +38,17 @@ __all__ = ["Network", "Settings", "load_settings", "to_environment", "unknown_va
 _MAX_UNIX_PATH: Final = 100
 """Bytes that fit in ``sockaddr_un`` on every system, a margin below Linux's 108 and macOS's 104."""
 
-_READ_ELSEWHERE: Final = frozenset({"CONFIG", "FORCE_KERNEL", "NO_EXTENSION"})
-"""``PACKETFS_*`` names that are no field here: the file's own path, the kernels' choice, and a switch of setup.py."""
+_READ_ELSEWHERE: Final = frozenset({"CONFIG", "FORCE_KERNEL", "HOST", "NO_EXTENSION"})
+"""``PACKETFS_*`` names that are no field here: the file's own path, the kernels' choice, where a
+compute server listens, and a switch of setup.py."""
 
 
 def _setting(default: Any, parse: Callable[[object], Any], *, secret: bool = False) -> Any:
     metadata = {"parse": parse, "secret": secret}
     return (
-        field(default_factory=default, metadata=metadata)
+        field(default_factory=default, metadata=metadata, repr=not secret)
         if callable(default)
-        else field(default=default, metadata=metadata)
+        else field(default=default, metadata=metadata, repr=not secret)
     )
 
 
@@ -79,7 +81,7 @@ class Settings:
     """Substrates besides ``local``, or what differs of it; see :mod:`packetfs_compute.places`."""
     egress: tuple[EgressRule, ...] = _setting((), parse_egress)
     """What bytes cost that leave a source, before the rules that the package knows."""
-    keys: tuple[EndpointKey, ...] = _setting((), listed(endpoint_key), secret=True)
+    keys: tuple[EndpointKey, ...] = _setting((), endpoint_keys, secret=True)
     """The signing keys of the fleet's endpoints."""
     metrics_port: int = _setting(0, count(0, 65535))
     """Where a worker serves Prometheus' metrics; 0 is nowhere. `packetfs up` counts up from it, one a worker."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.untrusted import patient
 
 from packetfs_compute.errors import ConfigurationError
+from packetfs_compute.places import EgressRule, EndpointKey, Prices, SubstrateSpec
 from packetfs_compute.settings import Settings, load_settings, to_environment, unknown_variables
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Settings))
@@ -114,6 +115,63 @@ class TestSources:
         assert load_settings({}).redis_url == "redis://user@host/0"
 
 
+SECRET = "hunter2-0123456789"
+TOML = """
+metrics_port = 9100
+metrics_address = "::1"
+allow_unsigned = true
+max_concurrency = 8
+cache_dir = "/cache"
+cache_bytes = 1073741824
+
+[substrates.local]
+region = "iad"
+
+[substrates.fly-iad]
+kind = "fly"
+url = "https://host"
+prices = { usd_per_s = 7.8e-7, step_s = 1 }
+script = { answers = ["busy", 1] }
+
+[[egress]]
+host = "*.example.com"
+usd_per_gb = 1
+
+[[egress]]
+host = "example.com"
+usd_per_gb = 0.5
+provider = "fly"
+region = "iad"
+"""
+
+
+def test_the_fleet_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "packetfs.toml").write_text(TOML)
+    settings = load_settings({})
+    assert settings == dataclasses.replace(
+        Settings(),
+        metrics_port=9100,
+        metrics_address="::1",
+        allow_unsigned=True,
+        max_concurrency=8,
+        cache_dir=Path("/cache"),
+        cache_bytes=1 << 30,
+        substrates=(
+            SubstrateSpec("local", "local", region="iad"),
+            SubstrateSpec(
+                "fly-iad",
+                "fly",
+                "https://host",
+                prices=Prices(usd_per_s=7.8e-7, step_s=1.0),
+                script='{"answers": ["busy", 1]}',
+            ),
+        ),
+        egress=(EgressRule("*.example.com", 1.0), EgressRule("example.com", 0.5, "fly", "iad")),
+    )
+    assert load_settings(to_environment(settings)) == settings
+    assert load_settings({"PACKETFS_SUBSTRATES": "{}"}).substrates == (), "the environment is over the file"
+
+
 GOOD: list[tuple[str, str, object]] = [
     ("redis_url", "redis://host:6379/1", "redis://host:6379/1"),
     ("redis_url", " rediss://host ", "rediss://host"),
@@ -138,6 +196,28 @@ GOOD: list[tuple[str, str, object]] = [
     ("stall_timeout_s", "600", 600.0),
     ("max_skip_bytes", "0", 0),
     ("s3_region", "eu-west-1", "eu-west-1"),
+    ("substrates", '{"fly": {}}', (SubstrateSpec("fly", "fly"),)),
+    ("substrates", ' {"fly-iad": {"kind": "fly", "url": "https://host", "slots": 3, "prices": {"usd_per_s": 7.8e-7}}} ',
+     (SubstrateSpec("fly-iad", "fly", "https://host", slots=3, prices=Prices(usd_per_s=7.8e-7)),)),
+    ("substrates", "{}", ()),
+    ("egress", '[{"host": "*.example.com", "usd_per_gb": 0.05}, {"host": "s3://b", "usd_per_gb": 0, "provider": "aws"}]',
+     (EgressRule("*.example.com", 0.05), EgressRule("s3://b", 0.0, "aws"))),
+    ("egress", "[]", ()),
+    ("keys", f"fly=k1:{SECRET}", (EndpointKey("fly", "k1", SECRET),)),
+    ("keys", f" fly=k1:{SECRET} , edge=k-2:{SECRET}== ",
+     (EndpointKey("fly", "k1", SECRET), EndpointKey("edge", "k-2", f"{SECRET}=="))),
+    ("keys", f'["fly=k1:{SECRET}"]', (EndpointKey("fly", "k1", SECRET),)),
+    ("metrics_port", "0", 0),
+    ("metrics_port", "65535", 65535),
+    ("metrics_address", " 0.0.0.0 ", "0.0.0.0"),
+    ("signing_keys", f"old:{SECRET},new:[{SECRET}]", (f"old:{SECRET}", f"new:[{SECRET}]")),
+    ("signing_keys", f'["k1:{SECRET}"]', (f"k1:{SECRET}",)),
+    ("allow_unsigned", "1", True),
+    ("allow_unsigned", "False", False),
+    ("max_concurrency", "10000", 10_000),
+    ("cache_dir", "~/cache", Path.home() / "cache"),
+    ("cache_dir", "/var/cache/packetfs", Path("/var/cache/packetfs")),
+    ("cache_bytes", "1048576", 1 << 20),
 ]  # fmt: skip
 
 
@@ -169,13 +249,29 @@ WRONG_TEXTS = [
     *[("allow_private_sources", text) for text in ("127.0.0.1/8", "127.0.0.0/33", "localhost", "10.0.0.0/8;::1/128")],
     *[("file_roots", text) for text in ("[1]", '["/a", ""]', "[", "~no-such-user-here/x")],
     ("data_dir", "~no-such-user-here/x"),
-]
+    ("cache_dir", "~no-such-user-here/x"),
+    *[("substrates", text) for text in
+      ("fly", "[]", "null", "{", "7", '{"Fly": {}}', '{"fly": 1}', '{"fly": {"slot": 1}}', '{"fly": {"slots": 0}}',
+       '{"fly": {"prices": {"usd_per_s": -1}}}', '{"fly": {"url": "host"}}')],
+    *[("egress", text) for text in
+      ("{}", "null", "[1]", "[", "*.example.com=0.05", '[{"host": "a"}]', '[{"host": "*", "usd_per_gb": 1}]',
+       '[{"host": "a", "usd_per_gb": -1}]', '[{"host": "a", "usd_per_gb": 1, "per": "TB"}]')],
+    *[("keys", text) for text in
+      (f"k1:{SECRET}", f"fly={SECRET}", "fly=k1:short", f"fly=k1:{SECRET} x", f"Fly=k1:{SECRET}", "[1]", "[",
+       f"[[{SECRET}]]", f"fly=k1:{SECRET},,{SECRET}")],
+    *[("signing_keys", text) for text in (SECRET, "k1:short", f":{SECRET}", f"k.1:{SECRET}", "[true]", f'["k1:{SECRET}"')],
+    *[("metrics_port", text) for text in [*WRONG_COUNTS, "65536"]],
+    *[("max_concurrency", text) for text in [*WRONG_COUNTS, "0", "10001"]],
+    *[("cache_bytes", text) for text in [*WRONG_COUNTS, "1048575", "1GiB"]],
+    *[("allow_unsigned", text) for text in ("yes", "on", "2", "nope")],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "text"), WRONG_TEXTS)
 def test_a_wrong_variable_is_named_with_what_would_be_right(name: str, text: str) -> None:
     variable = f"PACKETFS_{name.upper()}"
     error = refusal({variable: text})
+    assert "hunter2" not in repr(error)
     assert error.details["field"] == variable
     assert str(error).startswith(f"{variable} is ")
     assert error.hint
@@ -192,6 +288,14 @@ def test_a_wrong_variable_is_named_with_what_would_be_right(name: str, text: str
           ("true", "100.0", "[100]", "{}", "1979-05-27")],
         *[(name, value) for name in ("file_roots", "source_ports", "allow_private_sources") for value in
           ("1", "true", "{}", "[true]", "[[1]]", "[1.5]")],
+        *[("substrates", value) for value in ("1", "true", "[]", "[{}]", "{fly=1}", "{Fly={}}", "{fly={kind=1}}",
+          "{fly={slots=1.5}}", "{fly={script={at=1979-05-27}}}", "{fly={prices={usd_per_s=nan}}}")],
+        *[("egress", value) for value in ("1", "{}", "[1]", "['a']", "[{host='a'}]", "[{host='a', usd_per_gb=inf}]")],
+        *[(name, value) for name in ("metrics_port", "max_concurrency", "cache_bytes") for value in
+          ("true", "2000000.0", "[2000000]", "-1", "1979-05-27")],
+        *[("allow_unsigned", value) for value in ("1", "0", "[]", "'yes'", "1979-05-27")],
+        *[("cache_dir", value) for value in ("1", "true", "[]", "''")],
+        *[("metrics_address", value) for value in ("1", "''", "[]")],
     ],
 )  # fmt: skip
 def test_a_wrong_value_in_the_file_is_named(tmp_path: Path, name: str, toml: str) -> None:
@@ -215,6 +319,42 @@ def test_an_error_never_shows_a_password(tmp_path: Path, url: str, place: str) -
         error = refusal({})
     assert "REDIS_URL" in error.details["field"].upper()
     assert "hunter2" not in repr(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "toml", "text"),
+    [("keys", f'["fly=k1:{SECRET}"]', f"fly=k1:{SECRET}"), ("keys", f'"fly=k1:{SECRET}"', f"fly=k1:{SECRET}"),
+     ("keys", "[]", f"fly=k1:{SECRET}"), ("signing_keys", f'["k1:{SECRET}"]', f"k1:{SECRET}"),
+     ("signing_keys", f'"k1:{SECRET}"', f"k1:{SECRET}")],
+)  # fmt: skip
+def test_keys_are_refused_in_the_file_and_taken_from_the_environment(
+    tmp_path: Path, name: str, toml: str, text: str
+) -> None:
+    (tmp_path / "packetfs.toml").write_text(f"{name} = {toml}")
+    error = refusal({})
+    assert str(error) == f"packetfs.toml: {name} holds a secret"
+    assert f"set PACKETFS_{name.upper()}" in (error.hint or "")
+    assert "hunter2" not in repr(error)
+    assert getattr(load_settings({f"PACKETFS_{name.upper()}": text, "PACKETFS_CONFIG": os.devnull}), name)
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+@pytest.mark.parametrize("url", ["https://user:hunter2@host", "ftp://user:hunter2@host", "https://hunter2@host"])
+def test_a_password_in_a_substrates_url_is_refused_and_not_shown(tmp_path: Path, place: str, url: str) -> None:
+    if place == "environment":
+        error = refusal({"PACKETFS_SUBSTRATES": f'{{"fly": {{"url": "{url}"}}}}'})
+    else:
+        (tmp_path / "packetfs.toml").write_text(f'[substrates.fly]\nurl = "{url}"')
+        error = refusal({})
+    assert "substrates.fly.url" in (error.hint or "")
+    assert "hunter2" not in repr(error)
+
+
+def test_settings_that_are_printed_show_no_key() -> None:
+    settings = load_settings({"PACKETFS_KEYS": f"fly=k1:{SECRET}", "PACKETFS_SIGNING_KEYS": f"k1:{SECRET}"})
+    assert settings.keys
+    assert settings.signing_keys
+    assert "hunter2" not in repr(settings)
 
 
 class TestToEnvironment:
