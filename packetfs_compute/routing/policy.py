@@ -5,11 +5,10 @@ from typing import Any, Final, Literal, get_args
 
 from packetfs_compute.errors import BadPolicy
 from packetfs_compute.names import MAX_TIMEOUT_MS
-from packetfs_compute.program import Program
 from packetfs_compute.routing.capabilities import Capabilities, Trust
 from packetfs_compute.validation import bad, integer, require_object, show
 
-__all__ = ["Goal", "Policy", "parse_policy", "vetoes"]
+__all__ = ["Goal", "Policy", "parse_policy", "unwanted"]
 
 Goal = Literal["balanced", "cheapest", "fastest"]
 
@@ -32,13 +31,14 @@ class Policy:
     trust: Trust = "any"
 
 
+_ANY: Final = Policy()
 _FIELDS: Final = frozenset(Policy.__dataclass_fields__)
 
 
 def parse_policy(raw: object) -> Policy:
     """Return the policy in ``raw``, a JSON object or ``None``; raise :class:`BadPolicy` naming the field and the fix."""
     if raw is None:
-        return Policy()
+        return _ANY
     given = require_object(raw, "policy", _FIELDS, BadPolicy)
     parsed: dict[str, Any] = {}
     for name, value in given.items():
@@ -57,20 +57,17 @@ def parse_policy(raw: object) -> Policy:
     return Policy(**parsed)
 
 
-def vetoes(policy: Policy, program: Program, place: Capabilities) -> list[str]:
-    """Return why ``place`` may not run ``program`` under ``policy``, each reason one phrase; empty when it may."""
-    reasons = []
+def unwanted(policy: Policy, place: Capabilities) -> str | None:
+    """Return why ``policy`` does not want ``place`` for any job, or ``None`` when it may run there."""
     if policy.substrates is not None and place.name not in policy.substrates:
-        reasons.append(f"not among policy.substrates ({', '.join(policy.substrates)})")
+        return f"not among policy.substrates ({', '.join(policy.substrates)})"
     if place.name in policy.exclude:
-        reasons.append("in policy.exclude")
+        return "in policy.exclude"
     if _TRUST_RANK[place.trust] < _TRUST_RANK[policy.trust]:
-        reasons.append(f"its trust is {place.trust}, policy.trust wants {policy.trust}")
+        return f"its trust is {place.trust}, policy.trust wants {policy.trust}"
     if place.memory_mb < policy.min_memory_mb:
-        reasons.append(f"has {place.memory_mb} MB, policy.min_memory_mb wants {policy.min_memory_mb}")
-    if program.length is not None and program.length > place.max_range_bytes:
-        reasons.append(f"takes at most {place.max_range_bytes} bytes")
-    return reasons
+        return f"has {place.memory_mb} MB, policy.min_memory_mb wants {policy.min_memory_mb}"
+    return None
 
 
 def _one_of(raw: object, field: str, allowed: tuple[str, ...]) -> str:
