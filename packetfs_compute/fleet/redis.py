@@ -1,0 +1,195 @@
+"""The fleet in Redis: every process's attempts teach all the others, in one round trip each.
+
+Keys, for each substrate: ``packetfs:fleet:NAME`` is its health (a hash), ``…:leases`` its running attempts by when their
+lease ends, ``…:consumers`` who consumes its queue and how much each runs at once, by when that is no longer believed.
+Scripts stand in ``scripts/``, one file each, after ``health.lua``, which they share.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from importlib import resources
+from typing import Any, Final, ParamSpec, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from packetfs_compute.errors import BrokerUnavailable
+from packetfs_compute.fleet.base import LEASE_S, Leased
+from packetfs_compute.names import LEDGER_LEASES, fleet_key, queue_of
+from packetfs_compute.routing import Capabilities, Health, Member, Outcome, Snapshot
+from packetfs_compute.routing.breaker import Breaker
+from packetfs_compute.settings import Settings
+
+__all__ = ["RedisFleet", "open_fleet"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_PRIORITY_SUFFIXES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""kombu keeps a list for each of four priorities of a queue (kombu.transport.redis, ``priority_steps`` and ``sep``)."""
+_PUBLISHERS: Final = "packetfs:fleet:publishers"
+_PUBLISHER_S: Final = 5.0
+_TIMEOUT_S: Final = 5.0
+_FORGET_S: Final = 3600
+_INTEGERS: Final = frozenset({"streak", "probe_streak", "attempts", "byte_count", "opened"})
+_NUMBERS: Final = tuple(f.name for f in fields(Health) if f.name not in ("breaker", "in_flight", "depth", "slots"))
+
+
+def open_fleet(settings: Settings, places: Iterable[Capabilities]) -> "RedisFleet":
+    """Return the fleet of ``places`` in the Redis of ``settings``; nothing is connected yet."""
+    timeout_s = settings.connect_timeout_s
+    client = redis.Redis.from_url(
+        settings.state_url, socket_connect_timeout=timeout_s, socket_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 1)
+    )
+    return RedisFleet(client, places)
+
+
+def _translated(call: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Give redis-py's errors this package's name."""
+
+    @functools.wraps(call)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return call(*args, **kwargs)
+        except (redis.RedisError, OSError) as error:
+            raise BrokerUnavailable(f"the fleet's Redis does not answer: {error}") from error
+
+    return wrapper
+
+
+class RedisFleet:
+    """The fleet of all processes that share ``client``'s Redis."""
+
+    def __init__(self, client: redis.Redis, places: Iterable[Capabilities]) -> None:
+        self.places = tuple(places)
+        self._client: Any = client
+        self._slots = {place.name: place.slots or 0 for place in self.places}
+        self._begin = client.register_script(_lua("begin"))
+        self._renew = client.register_script(_lua("renew"))
+        self._record = client.register_script(_lua("health", "record"))
+        self._probe = client.register_script(_lua("health", "probe"))
+
+    @_translated
+    def snapshot(self, now: float, publisher: str | None = None) -> Snapshot:
+        """Return everything as it is now."""
+        with self._client.pipeline(transaction=False) as pipe:
+            if publisher is not None:
+                pipe.zadd(_PUBLISHERS, {publisher: now + _PUBLISHER_S})
+                pipe.zremrangebyscore(_PUBLISHERS, "-inf", now)
+            pipe.zcount(_PUBLISHERS, f"({now}", "+inf")
+            for place in self.places:
+                self._ask(pipe, place.name, now)
+            answers = pipe.execute()
+        answers = answers[0 if publisher is None else 2 :]
+        publishers, each = answers[0], 4 + len(_PRIORITY_SUFFIXES)
+        parts = [answers[at : at + each] for at in range(1, len(answers), each)]
+        known = any(part[2] for part in parts)
+        return Snapshot(
+            tuple(Member(place, _health(part, known)) for place, part in zip(self.places, parts, strict=True)),
+            now,
+            max(1, int(publishers)),
+        )
+
+    @_translated
+    def begin(self, leased: Leased, now: float) -> bool:
+        """Take a slot."""
+        keys = [fleet_key(leased.substrate, "leases"), LEDGER_LEASES]
+        return bool(self._begin(keys, [now, LEASE_S, leased.job_id, self._slots[leased.substrate]]))
+
+    @_translated
+    def renew(self, leases: Iterable[Leased], now: float) -> None:
+        """Keep leases alive; one that is gone stays gone."""
+        held = list(leases)
+        keys = [LEDGER_LEASES, *(fleet_key(leased.substrate, "leases") for leased in held)]
+        self._renew(keys, [now, LEASE_S, *(leased.job_id for leased in held)])
+
+    @_translated
+    def record(self, leased: Leased, outcome: Outcome, now: float) -> tuple[Health, bool]:
+        """Give the slot back and learn how the attempt ended."""
+        keys = [fleet_key(leased.substrate), fleet_key(leased.substrate, "leases"), LEDGER_LEASES]
+        arguments: list[str | int | float] = [
+            now, outcome.jitter, leased.job_id, int(outcome.ok), int(outcome.substrate_fault), outcome.byte_count,
+            outcome.seconds, outcome.surprise_s, outcome.cost_usd, outcome.retry_after_s, int(outcome.wants_retry),
+        ]  # fmt: skip
+        reply = self._record(keys, arguments)
+        return _measured(reply[:-1]), bool(reply[-1])
+
+    @_translated
+    def probed(self, substrate: str, ok: bool, now: float, jitter: float = 1.0) -> Health:
+        """Learn what an active probe found."""
+        return _measured(self._probe([fleet_key(substrate)], [now, jitter, int(ok)]))
+
+    @_translated
+    def consuming(self, consumer: str, slots: Mapping[str, int], now: float, ttl_s: float) -> None:
+        """Count a consumer for a while."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for substrate, count in slots.items():
+                key, counts = fleet_key(substrate, "consumers"), fleet_key(substrate, "slots")
+                pipe.zremrangebyscore(key, "-inf", now)
+                pipe.zadd(key, {consumer: now + ttl_s})
+                pipe.hset(counts, consumer, str(count))
+                pipe.expire(counts, _FORGET_S)
+            pipe.execute()
+
+    @_translated
+    def consumers(self, now: float) -> dict[str, frozenset[str]]:
+        """Return who consumes which substrate's queue."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for place in self.places:
+                pipe.zrange(fleet_key(place.name, "consumers"), f"({now}", "+inf", byscore=True)
+            answers = pipe.execute()
+        return {place.name: frozenset(map(_text, names)) for place, names in zip(self.places, answers, strict=True)}
+
+    @staticmethod
+    def _ask(pipe: Any, substrate: str, now: float) -> None:
+        pipe.hgetall(fleet_key(substrate))
+        pipe.zcount(fleet_key(substrate, "leases"), f"({now}", "+inf")
+        pipe.zrange(fleet_key(substrate, "consumers"), f"({now}", "+inf", byscore=True)
+        pipe.hgetall(fleet_key(substrate, "slots"))
+        for suffix in _PRIORITY_SUFFIXES:
+            pipe.llen(queue_of(substrate) + suffix)
+
+
+def _lua(*names: str) -> str:
+    folder = resources.files("packetfs_compute.fleet") / "scripts"
+    return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _health(part: list[Any], consumers_known: bool) -> Health:
+    """Return a substrate's health from its share of a snapshot's answers."""
+    pairs, in_flight, consumers, counts, *depths = part
+    slots = sum(int(_text(counts.get(consumer, b"0"))) for consumer in consumers)
+    return _built(
+        {_text(key): _text(value) for key, value in pairs.items()},
+        in_flight=int(in_flight),
+        depth=sum(map(int, depths)),
+        slots=slots if consumers_known else None,
+    )
+
+
+def _measured(flat: list[bytes | str]) -> Health:
+    texts = [_text(value) for value in flat]
+    return _built(dict(zip(texts[::2], texts[1::2], strict=True)))
+
+
+def _built(stored: Mapping[str, str], **load: Any) -> Health:
+    known: dict[str, Any] = {
+        name: int(float(stored[name])) if name in _INTEGERS else float(stored[name])
+        for name in _NUMBERS
+        if name in stored
+    }
+    if "breaker_state" in stored:
+        known["breaker"] = Breaker(
+            stored["breaker_state"],  # type: ignore[arg-type]
+            float(stored["breaker_since"]),
+            float(stored["breaker_until"]),
+            int(float(stored["breaker_times"])),
+            int(float(stored["breaker_trials"])),
+        )
+    return Health(**known, **load)
