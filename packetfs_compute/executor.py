@@ -81,6 +81,7 @@ def _run(request: ComputeRequest, settings: Settings, started_s: float) -> dict[
             fetch_s=read.fetch_s,
             region=settings.region,
             memory_used_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _RSS_PER_MB,
+            cache=stream.cache,
         )
     return success(request, values, measured)
 

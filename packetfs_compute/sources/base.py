@@ -43,6 +43,8 @@ class ByteStream(Protocol):
     """Size in bytes of the whole object; ``None`` when the source does not tell it, or not before the last chunk."""
     etag: str | None
     """The version that is being read: its strong ETag, ``None`` when the source gives none."""
+    cache: str | None = None
+    """After the last chunk: ``HIT`` if a cache gave all bytes, ``PARTIAL`` some, ``MISS`` none; ``None`` is no cache."""
 
     def __iter__(self) -> Iterator[memoryview]:
         """Yield the range's bytes in order, in chunks of any positive length."""

@@ -9,7 +9,7 @@ __all__ = ["Capabilities", "Substrate"]
 
 
 class Substrate(Protocol):
-    """A place that runs jobs. It is built from its spec and the settings, without I/O, and may be called from many threads."""
+    """A place that runs jobs. Built from its spec and the settings, without I/O; may be called from many threads."""
 
     @property
     def capabilities(self) -> Capabilities:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from packetfs_compute.executor import execute, health
@@ -17,7 +18,7 @@ class LocalSubstrate:
     """Runs attempts in the calling thread; the kernels let go of the GIL, so threads share the machine's cores."""
 
     def __init__(self, spec: SubstrateSpec, settings: Settings) -> None:
-        self._settings = settings
+        self._settings = settings if spec.region is None else replace(settings, region=spec.region)
         defaults = Capabilities(
             name=LOCAL,
             trust="own",

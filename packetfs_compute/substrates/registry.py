@@ -1,4 +1,4 @@
-"""The kinds of substrate, as data: a name, and where its class is loaded from on first use; and the fleet that settings name."""
+"""The kinds of substrate, as data: a name, and where its class is loaded from on first use; the fleet that settings name."""
 
 import functools
 import pkgutil
