@@ -10,6 +10,9 @@ Importing this module configures nothing: Celery asks for the settings when they
   one would run a long job again and again. The two ``unacked_restore`` options make the redelivery prompt: with kombu's
   defaults it is up to 100 s late.
 - *Running jobs survive a lost connection* to the broker; to cancel them would end them as REVOKED.
+- *Nothing is lost*: AMQP and loader are :mod:`packetfs_compute.broker`'s. Publishing enters a job in the ledger, in the same
+  round trip where the broker is the Redis that holds results; storing its result strikes it out. A publish that failed may
+  have succeeded, and is tried again under the same id.
 """
 
 import functools
@@ -20,18 +23,23 @@ from celery import Celery
 from celery.signals import before_task_publish, worker_init
 from kombu.exceptions import OperationalError
 
-from packetfs_compute.names import LOCAL, MAX_TIMEOUT_MS, TASK_PREFIX, queue_of
-from packetfs_compute.router import route_task
+from packetfs_compute.names import LEDGER_FLAG, LOCAL, MAX_TIMEOUT_MS, PROBE_TASK, SWEEP_TASK, TASK_PREFIX, queue_of
+from packetfs_compute.router import Router
 from packetfs_compute.settings import Settings, load_settings
 
-__all__ = ["SUBMITTED_AT", "app", "broker_errors", "celery_config", "current_settings"]
+__all__ = ["SUBMITTED_AT", "TRAIL", "app", "broker_errors", "celery_config", "current_settings", "router_of"]
 
 SUBMITTED_AT: Final = "packetfs_submitted_at"
 """Message header: the publisher's wall clock in Unix seconds, from which a job's deadline and queue wait are told."""
 
+TRAIL: Final = "packetfs_trail"
+"""Message header: what a job's attempts have done so far; see :class:`packetfs_compute.job.Trail`."""
+
 _GRACE_S: Final = 60
 _SILENCE_S: Final = 15.0
 """How long a Redis that accepted the connection may say nothing; a blocking pop is asked for in turns of a second."""
+_MAX_CONNECTIONS: Final = 1024
+"""Of one channel, opened as needed: every thread of a forwarding worker acknowledges its own job, and kombu allows ten."""
 _GIVE_UP: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 """How often a client tries to reach the broker before it says so; without it kombu tries for ever (celery #4296)."""
 
@@ -40,6 +48,12 @@ _GIVE_UP: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, 
 def current_settings() -> Settings:
     """Return this process's settings, read from the environment on first use."""
     return load_settings()
+
+
+@functools.lru_cache(maxsize=16)
+def router_of(settings: Settings) -> Router:
+    """Return this process's router for ``settings``: one, so that what it has learnt is found again."""
+    return Router(settings)
 
 
 def broker_errors(application: Celery) -> tuple[type[BaseException], ...]:
@@ -63,7 +77,11 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "task_default_queue": queue_of(LOCAL),
-        "task_routes": (route_task,),
+        "task_routes": (router_of(settings),),
+        "beat_schedule": {
+            name: {"task": name, "schedule": every_s, "options": {"expires": 5 * every_s}}
+            for name, every_s in ((SWEEP_TASK, 2.0), (PROBE_TASK, 2.0))
+        },
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_retry_on_worker_lost": True,
@@ -80,6 +98,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "unacked_restore_throttle": 1,
             "socket_connect_timeout": settings.connect_timeout_s,
             "socket_timeout": _SILENCE_S,
+            "max_connections": _MAX_CONNECTIONS,
+            LEDGER_FLAG: settings.broker_url in (None, settings.state_url),
             **_GIVE_UP,
         },
         "redis_socket_connect_timeout": settings.connect_timeout_s,
@@ -105,5 +125,10 @@ def _be_patient(**_: Any) -> None:
     app.conf.result_backend_transport_options = {}
 
 
-app = Celery("packetfs_compute", include=["tasks"])
+app = Celery(
+    "packetfs_compute",
+    amqp="packetfs_compute.broker.amqp:AMQP",
+    loader="packetfs_compute.broker.amqp:Loader",
+    include=["tasks"],
+)
 app.add_defaults(lambda: celery_config(current_settings()))

@@ -39,6 +39,11 @@ TASK_PREFIX: Final = "packetfs."
 LOCAL: Final = "local"
 """The substrate that computes in the worker's own process with the C kernels."""
 
+UPKEEP_QUEUE: Final = "packetfs.upkeep"
+PROBE_TASK: Final = "packetfs.probe"
+SWEEP_TASK: Final = "packetfs.sweep"
+"""What Celery beat sends, and the queue that it goes to."""
+
 ENV_PREFIX: Final = "PACKETFS_"
 CONFIG_FILE: Final = "packetfs.toml"
 
@@ -51,3 +56,33 @@ def queue_of(substrate: str) -> str:
 def task_of(op: str) -> str:
     """Return the registered Celery name of the task for ``op``."""
     return TASK_PREFIX + op
+
+
+def fleet_key(substrate: str, part: str | None = None) -> str:
+    """Return the Redis key of a substrate's shared health, or of another ``part`` of its state."""
+    return f"packetfs:fleet:{substrate}" if part is None else f"packetfs:fleet:{substrate}:{part}"
+
+
+# Redis keys
+LEDGER_LEASES: Final = "packetfs:ledger:leases"
+"""Running jobs by when their attempt's lease ends (a sorted set)."""
+LEDGER_OPEN: Final = "packetfs:ledger:open"
+"""Jobs whose result is not stored yet, by when the sweeper looks at them next (a sorted set, Unix seconds)."""
+LEDGER_JOBS: Final = "packetfs:ledger:jobs"
+"""Their messages (a hash)."""
+LEDGER_RUNS: Final = "packetfs:ledger:runs"
+"""How often each was published again (a hash)."""
+LEDGER_RESUBMITTED: Final = "packetfs:ledger:resubmitted"
+"""How many messages were ever published again (a counter)."""
+LEDGER_GIVEN_UP: Final = "packetfs:ledger:given_up"
+"""How many jobs were ever given up (a counter)."""
+REJECTED_PREFIX: Final = "packetfs:rejected:"
+"""What could not be used of a queue, with the reason: a list of JSON objects, the newest first."""
+
+LEDGER_FLAG: Final = "packetfs_ledger"
+"""The message header that keeps a job out of the ledger where it is false; also the transport option that keeps one."""
+
+
+def rejected_of(queue: str) -> str:
+    """Return the Redis key of what was moved out of ``queue`` because no worker could use it."""
+    return REJECTED_PREFIX + queue

@@ -4,16 +4,23 @@ from typing import Any
 
 from celery import Task
 from celery.backends.asynchronous import E_RETRY_LIMIT_EXCEEDED  # type: ignore[attr-defined]
+from celery.exceptions import Ignore
 from kombu.exceptions import EncodeError, OperationalError
+from kombu.utils.uuid import uuid
 from redis import RedisError
 
-from packetfs_compute.celery import SUBMITTED_AT, current_settings
-from packetfs_compute.dispatch import accept_job, run_job, substrate_of_queue
+from packetfs_compute.broker.results import ResultBackend
+from packetfs_compute.celery import SUBMITTED_AT, TRAIL
 from packetfs_compute.errors import BadProgram, BrokerUnavailable, JobError
-from packetfs_compute.names import LOCAL
+from packetfs_compute.job import accept_job
+from packetfs_compute.names import LEDGER_FLAG, LOCAL, queue_of
 from packetfs_compute.result import JobResult
+from packetfs_compute.routing.recovery import Again
+from packetfs_compute.worker import current_dispatcher, substrate_of_queue
 
 __all__ = ["JobTask", "run"]
+
+_NO_LIMIT = 1_000_000
 
 
 class JobTask(Task):  # type: ignore[type-arg]
@@ -22,19 +29,34 @@ class JobTask(Task):  # type: ignore[type-arg]
     throws = (JobError,)
     """A job that fails by name is news for its caller, not for the log: Celery then prints no traceback of it."""
 
-    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
-        """Publish, as :meth:`celery.Task.apply_async`.
+    ledger = True
+    """Whether its jobs are entered in the ledger, which has one published again that was lost."""
 
-        Raises :class:`BrokerUnavailable` when no broker answers, :class:`BadProgram` for an argument that JSON cannot hold.
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        *more: Any,
+        ledger: bool | None = None,
+        **options: Any,
+    ) -> Any:
+        """Publish, as :meth:`celery.Task.apply_async`; ``ledger=False`` keeps this one job out of the ledger.
+
+        Raises :class:`BrokerUnavailable` when no broker answers, :class:`BadProgram` for an argument that cannot be sent.
+        A publish that fails may have succeeded all the same: ``details["job_id"]`` tells under which id.
         """
+        job_id = task_id or uuid()
+        if not (self.ledger if ledger is None else ledger):
+            options["headers"] = {**(options.get("headers") or {}), LEDGER_FLAG: False}
         try:
-            return super().apply_async(*args, **kwargs)
+            return super().apply_async(args, kwargs, job_id, *more, **options)
         except (OperationalError, RedisError) as error:
-            raise _unavailable(error) from error
+            raise _unavailable(error, job_id) from error
         except RuntimeError as error:
             # How Celery says that the result store, which it subscribes to before it publishes, is not there.
             if error.args == (E_RETRY_LIMIT_EXCEEDED,):
-                raise _unavailable("no connection to the result store") from error
+                raise _unavailable("no connection to the result store", job_id) from error
             raise
         except (EncodeError, RecursionError, ValueError) as error:  # ValueError: an integer of over 4,300 digits
             raise BadProgram(
@@ -43,16 +65,36 @@ class JobTask(Task):  # type: ignore[type-arg]
             ) from error
 
 
-def _unavailable(reason: object) -> BrokerUnavailable:
+def _unavailable(reason: object, job_id: str) -> BrokerUnavailable:
     return BrokerUnavailable(
         f"the broker does not answer: {reason}",
-        {"hint": "start one with `packetfs up`, or set PACKETFS_REDIS_URL to one that runs"},
+        {"hint": "start one with `packetfs up`, or set PACKETFS_REDIS_URL to one that runs", "job_id": job_id},
     )
 
 
+def _is_finished(task: JobTask) -> bool:
+    backend = task.backend
+    return isinstance(backend, ResultBackend) and backend.is_finished(str(task.request.id))
+
+
 def run(task: JobTask, raw_program: dict[str, Any], raw_policy: object) -> JobResult:
-    """Validate and run the job of a task that is being executed, on the substrate whose queue it came from."""
+    """Validate and run the job of a task that is being executed: one attempt, on the substrate whose queue it came from.
+
+    What follows a failed attempt is published under the same id, so that the caller's result handle stays good. A task
+    that was called rather than published makes all its attempts here.
+    """
     request = task.request
-    job = accept_job(str(request.id), raw_program, raw_policy, getattr(request, SUBMITTED_AT, None))
+    if (request.delivery_info or {}).get("redelivered") and _is_finished(task):
+        raise Ignore  # a copy of a message whose job was done meanwhile
+    raw_trail = getattr(request, TRAIL, None)
+    job = accept_job(str(request.id), raw_program, raw_policy, getattr(request, SUBMITTED_AT, None), raw_trail)
+    dispatcher = current_dispatcher()
+    if request.called_directly or request.is_eager:
+        return dispatcher.run_here(job, LOCAL)
     routing_key = (request.delivery_info or {}).get("routing_key")
-    return run_job(job, substrate_of_queue(routing_key) or LOCAL, current_settings())
+    answer = dispatcher.run(job, substrate_of_queue(routing_key, dispatcher.settings) or LOCAL)
+    if not isinstance(answer, Again):
+        return answer
+    headers = {**(request.headers or {}), TRAIL: job.trail.to_header(), SUBMITTED_AT: job.submitted_at}
+    # The trail and the deadline bound the attempts, not Celery's count of retries.
+    raise task.retry(queue=queue_of(answer.substrate), countdown=answer.delay_s, headers=headers, max_retries=_NO_LIMIT)

@@ -78,6 +78,32 @@ def test_urls_are_in_celerys_spelling(settings: Settings, broker: str, backend: 
     assert (config["broker_url"], config["result_backend"]) == (broker, backend)
 
 
+@pytest.mark.parametrize(
+    ("settings", "joint"),
+    [
+        (Settings(), True),
+        (Settings(redis_url="redis://host/1"), True),
+        (Settings(redis_url="redis://host", broker_url="redis://host"), True),
+        (Settings(redis_url="redis://host", broker_url="redis://another"), False),
+        (Settings(broker_url="amqp://mq"), False),
+    ],
+)
+def test_publishing_enters_a_job_where_the_broker_holds_the_results(settings: Settings, joint: bool) -> None:
+    assert celery_config(settings)["broker_transport_options"]["packetfs_ledger"] is joint
+
+
+def test_the_application_has_the_ledgers_parts() -> None:
+    code = (
+        "from packetfs_compute.celery import app\n"
+        "print(type(app.amqp).__module__, type(app.loader).__module__, type(app.backend).__module__,"
+        " type(app.connection_for_write()).__module__)"
+    )
+    parts = ("amqp", "amqp", "results", "connection")
+    assert run(code, PACKETFS_REDIS_URL="redis://127.0.0.1:1").split() == [
+        f"packetfs_compute.broker.{part}" for part in parts
+    ]
+
+
 def test_celery_knows_every_setting() -> None:
     assert set(CONFIG) <= {name for name, _ in flatten(NAMESPACES)}
 
@@ -99,8 +125,8 @@ def test_celery_finds_the_app_and_the_app_its_tasks() -> None:
         "app = find_app('packetfs_compute'); app.loader.import_default_modules()\n"
         "print(*sorted(name for name in app.tasks if name.startswith('packetfs.')))"
     )
-    names = "packetfs.add packetfs.counteq packetfs.crc32c packetfs.fnv64 packetfs.program packetfs.xor"
-    assert run(code).split() == names.split()
+    names = ("add", "counteq", "crc32c", "fnv64", "probe", "program", "sweep", "xor")
+    assert run(code).split() == [f"packetfs.{name}" for name in names]
 
 
 PUBLISH = """
@@ -110,7 +136,7 @@ def tell(publish):
     try:
         publish()
     except PacketFSError as error:
-        print(type(error).__name__, error.details.get("field"), bool(error.hint), sep=" ")
+        print(type(error).__name__, error.details.get("field"), bool(error.hint), error.details.get("job_id"), sep=" ")
         if error.__cause__ is None:
             print("no cause")
     else:
@@ -119,10 +145,16 @@ def tell(publish):
 
 
 def test_without_a_broker_publishing_says_so(tmp_path: Path) -> None:
-    code = PUBLISH + "tell(lambda: crc32c.delay('https://host/object'))"
+    code = PUBLISH + "tell(lambda: crc32c.apply_async(('https://host/object',), task_id='j1'))"
     for url in (f"unix://{tmp_path}/none.sock", "redis://127.0.0.1:1"):
         told = run(code, PACKETFS_REDIS_URL=url, PACKETFS_CONNECT_TIMEOUT_S="0.2")
-        assert told.strip() == "BrokerUnavailable None True"
+        assert told.strip() == "BrokerUnavailable None True j1"
+
+
+def test_a_failed_publish_tells_the_id_that_was_chosen(tmp_path: Path) -> None:
+    code = PUBLISH + "tell(lambda: crc32c.delay('https://host/object'))"
+    told = run(code, PACKETFS_REDIS_URL=f"unix://{tmp_path}/none.sock", PACKETFS_CONNECT_TIMEOUT_S="0.2")
+    assert len(told.split()[-1]) == 36
 
 
 def test_an_argument_that_json_cannot_hold_is_a_bad_program() -> None:
@@ -137,7 +169,30 @@ def test_an_argument_that_json_cannot_hold_is_a_bad_program() -> None:
         + "tell(lambda: program.delay('https://host/object', ops=deep))\n"
         + "tell(lambda: counteq.delay('https://host/object', 10))\n"
     )
-    assert run(code).splitlines() == ["BadProgram arguments True"] * 5 + ["published"]
+    assert run(code).splitlines() == ["BadProgram arguments True None"] * 5 + ["published"]
+
+
+OPT_OUT = """
+from unittest.mock import patch
+from celery import Task
+from tasks import crc32c
+from tasks.base import JobTask
+def flags(*ways):
+    with patch.object(Task, "apply_async") as published:
+        for way in ways:
+            way()
+    print(*[call.kwargs.get("headers") for call in published.call_args_list], sep="; ")
+at = ("https://host/object",)
+flags(lambda: crc32c.apply_async(at), lambda: crc32c.apply_async(at, ledger=False))
+flags(lambda: crc32c.apply_async(at, ledger=False, headers={"mine": 1}), lambda: crc32c.s(*at).set(ledger=False).delay())
+with patch.object(JobTask, "ledger", False):
+    flags(lambda: crc32c.delay(*at), lambda: crc32c.apply_async(at, ledger=True))
+"""
+
+
+def test_a_task_or_one_job_can_be_kept_out_of_the_ledger() -> None:
+    off = {"packetfs_ledger": False}
+    assert run(OPT_OUT).splitlines() == [f"None; {off}", f"{ {'mine': 1, **off} }; {off}", f"{off}; None"]
 
 
 def test_a_task_has_the_arguments_that_the_design_fixes() -> None:
