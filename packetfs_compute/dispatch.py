@@ -1,118 +1,305 @@
-"""Run a job's attempt on the substrate whose queue it came from, and turn the answer into a result or a typed error."""
+"""Run a job's attempt on the substrate whose queue it came from, record it, and say what follows.
 
+One attempt is: see that the place may still run the job (a cap, a deadline, a breaker that opened since it was
+published), take one of its slots, invoke it, record how it ended, and turn the answer into a result, a typed error, or
+:class:`Again`: another attempt, perhaps elsewhere. The task system publishes that under the same id, so that the
+caller's result handle is never broken; :meth:`Dispatcher.run_here` makes the attempts one after the other instead.
+
+What the attempts before have done travels with the job as a :class:`Trail`. One deadline spans them all.
+"""
+
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, Protocol
 
 from packetfs_compute.deadline import Deadline
-from packetfs_compute.errors import JobError, NoSubstrate
-from packetfs_compute.names import queue_of
-from packetfs_compute.program import Program, parse_program
+from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable, Internal, JobError, NoSubstrate, TooLarge
+from packetfs_compute.fleet import Fleet, Leased
+from packetfs_compute.job import Job, source_of
+from packetfs_compute.names import MAX_TIMEOUT_MS
+from packetfs_compute.program import Program
 from packetfs_compute.result import Attempt, JobResult, job_result
-from packetfs_compute.routing import Policy, parse_policy, vetoes
+from packetfs_compute.routing import Candidate, Capabilities, Decision, Outcome, Policy, Wanted, attempt_usd
+from packetfs_compute.routing.decide import UNKNOWN_BYTES
+from packetfs_compute.routing.egress import usd_per_byte
+from packetfs_compute.routing.estimate import surprise_of
+from packetfs_compute.routing.recovery import Again, Failed, after_failure, attempt_budget_s, may_retry
 from packetfs_compute.settings import Settings
-from packetfs_compute.sources import presign
+from packetfs_compute.sources import RangeRequest, open_source, presign
 from packetfs_compute.substrates import Substrate, load_substrate, substrate_names
 from packetfs_compute.wire import ComputeRequest, error_from_wire
 
-__all__ = ["Job", "accept_job", "run_job", "substrate_of_queue"]
+__all__ = ["Chooser", "Dispatcher", "Observer"]
 
-_LATEST_UNIX_S: Final = 1e11
-_NO_COST_USD: Final = 0.0
-"""The local substrate is a machine that is paid for already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A program with its policy and id. ``submitted_at`` is the publisher's wall clock in Unix seconds, when known."""
-
-    id: str
-    program: Program
-    policy: Policy
-    submitted_at: float | None = None
+_MAX_MOVES: Final = 8
+"""How often a job may be moved on without an attempt, before it is tried where it is."""
+_SLOT_WAIT_S: Final = 2.0
+"""How long to wait for a slot here before the job is moved on."""
+_SLOT_POLL_S: Final = (0.01, 0.1)
+_SIZE_TIMEOUT_S: Final = 5.0
 
 
-def accept_job(job_id: str, raw_program: object, raw_policy: object, raw_submitted_at: object = None) -> Job:
-    """Return the job of a program and a policy as JSON; raise the ``JobError`` that names what is wrong with them.
+class Chooser(Protocol):
+    """What decides where a job runs: the router, or a stand-in for it."""
 
-    A submission time that makes no sense is as good as none: it is a header of the message, not the caller's input.
-    """
-    try:
-        return Job(job_id, parse_program(raw_program), parse_policy(raw_policy), _moment(raw_submitted_at))
-    except JobError as error:
-        error.details.update(job_id=job_id, attempts=[])
-        raise
+    def decide(self, wanted: Wanted, policy: Policy, tried: Collection[str] = ()) -> Decision:
+        """Decide for one job, without the places in ``tried``."""
 
 
-def run_job(
-    job: Job,
-    substrate_name: str,
-    settings: Settings,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    wall: Callable[[], float] = time.time,
-) -> JobResult:
-    """Run ``job`` on ``substrate_name`` and return its result.
+class Observer(Protocol):
+    """Who wants to know of every attempt and every job's end; for metrics."""
 
-    One deadline spans the job from its submission; what the queue took is not given again. Raises the ``JobError`` that
-    the attempt ended with, with ``attempts`` and ``job_id`` in its details.
-    """
-    started = clock()
-    # Two hosts' clocks: a publisher's that runs ahead must not give a negative wait.
-    queued_s = None if job.submitted_at is None else max(0.0, round(wall() - job.submitted_at, 6))
-    attempts: list[Attempt] = []
-    try:
-        deadline = Deadline.after(job.policy.deadline_s or settings.timeout_s, clock, spent_s=queued_s or 0.0)
-        substrate = load_substrate(substrate_name, settings)
-        _check_policy(job, substrate)
-        answer = _attempt(job, substrate, settings, deadline, attempts)
-    except JobError as error:
-        error.details.update(job_id=job.id, attempts=attempts)
-        raise
-    total_s = (queued_s or 0.0) + clock() - started
-    return job_result(job.id, job.program, answer, attempts, cost_usd=_NO_COST_USD, queued_s=queued_s, total_s=total_s)
+    def attempt(self, job: Job, attempt: Attempt, outcome: Outcome) -> None:
+        """One attempt has ended."""
+
+    def moved(self, job: Job, substrate: str, again: Again) -> None:
+        """The job goes on to another attempt."""
+
+    def finished(self, job: Job, substrate: str, error: JobError | None) -> None:
+        """The job has ended."""
 
 
-def substrate_of_queue(routing_key: str | None) -> str | None:
-    """Return the substrate whose queue ``routing_key`` names, or ``None`` for a queue that is no substrate's."""
-    return next((name for name in substrate_names() if queue_of(name) == routing_key), None)
+@dataclass(frozen=True)
+class Dispatcher:
+    """Runs attempts of the settings' fleet. ``hold`` keeps a lease alive while an attempt runs."""
 
+    settings: Settings
+    fleet: Fleet
+    chooser: Chooser
+    observer: Observer | None = None
+    hold: Callable[[Leased], AbstractContextManager[object]] = nullcontext
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], object] = time.sleep
+    random: Callable[[], float] = random.random
 
-def _moment(raw: object) -> float | None:
-    known = isinstance(raw, (int, float)) and not isinstance(raw, bool) and abs(raw) < _LATEST_UNIX_S
-    return float(raw) if known else None  # type: ignore[arg-type]
+    def run(self, job: Job, substrate_name: str) -> JobResult | Again:
+        """Make one attempt of ``job`` on ``substrate_name``; return its result, or where to go on.
 
+        Raises the ``JobError`` that the job ended with, with ``attempts`` and ``job_id`` in its details.
+        """
+        trail = job.trail
+        with self._accounted(job, substrate_name):
+            started = self.clock()
+            queued_s = job.queued_s(self.wall())
+            deadline = Deadline.after(
+                job.policy.deadline_s or self.settings.timeout_s, self.clock, spent_s=queued_s or 0.0
+            )
+            deadline.remaining_s()
+            substrate = load_substrate(substrate_name, self.settings)
+            wanted = self._wanted(job, deadline)
+            row, again = self._placed(job, wanted, substrate_name)
+            if again is None:
+                again = self._slot(job, wanted, substrate_name, deadline)
+            if again is not None:
+                trail.moves += 1
+                return self._on(job, substrate_name, again)
+            trail.queued_s = queued_s if trail.queued_s is None else trail.queued_s
+            answer = self._attempt(job, wanted, substrate, row, deadline)
+            if isinstance(answer, Again):
+                return self._on(job, substrate_name, answer)
+            total_s = (queued_s or 0.0) + self.clock() - started
+            result = job_result(
+                job.id, job.program, answer, trail.attempts, cost_usd=trail.spent_usd,
+                queued_s=trail.queued_s, total_s=total_s,
+            )  # fmt: skip
+        if self.observer:
+            self.observer.finished(job, substrate_name, None)
+        return result
 
-def _check_policy(job: Job, substrate: Substrate) -> None:
-    reasons = vetoes(job.policy, job.program, substrate.capabilities)
-    if reasons:
-        name = substrate.capabilities.name
-        raise NoSubstrate(
-            f"policy leaves no place to run: {name} {'; '.join(reasons)}",
-            {"field": "policy", "vetoes": {name: reasons}, "hint": f"allow one of {', '.join(substrate_names())}"},
+    def run_here(self, job: Job, substrate_name: str) -> JobResult:
+        """Make attempts until the job ends, waiting in this thread where one has to be waited for."""
+        while True:
+            answer = self.run(job, substrate_name)
+            if not isinstance(answer, Again):
+                return answer
+            self.sleep(answer.delay_s)
+            substrate_name = answer.substrate
+
+    @contextmanager
+    def _accounted(self, job: Job, substrate_name: str) -> Iterator[None]:
+        """Put what is known of the job on the error that it ends with."""
+        try:
+            yield
+        except JobError as error:
+            error.details.update(job_id=job.id, attempts=job.trail.attempts)
+            if self.observer:
+                self.observer.finished(job, substrate_name, error)
+            raise
+
+    def _on(self, job: Job, substrate_name: str, again: Again) -> Again:
+        if self.observer:
+            self.observer.moved(job, substrate_name, again)
+        return again
+
+    def _wanted(self, job: Job, deadline: Deadline) -> Wanted:
+        byte_count = job.program.length
+        if byte_count is None and (job.policy.max_cost_usd is not None or len(self.fleet.places) > 1):
+            byte_count = self._size(job.program, deadline)
+        return Wanted(
+            byte_count,
+            *source_of(job.program.data_url, self.settings),
+            spent_s=deadline.budget_s - deadline.remaining_s(),
+            spent_usd=job.trail.spent_usd,
         )
 
+    def _size(self, program: Program, deadline: Deadline) -> int | None:
+        """Return how many bytes a range to the object's end has.
 
-def _attempt(
-    job: Job, substrate: Substrate, settings: Settings, deadline: Deadline, attempts: list[Attempt]
-) -> dict[str, object]:
-    """Run one attempt, append it to ``attempts``, and return its successful response; raise what it failed with."""
-    # No key leaves the dispatcher: a substrate is given a URL that is good for this object alone.
-    program = replace(job.program, data_url=presign(job.program.data_url, settings))
-    request = ComputeRequest(program, job.id, max(1, int(deadline.remaining_s() * 1000)))
-    started = deadline.clock()
-    answer = substrate.invoke(request.to_wire())
-    seconds = round(deadline.clock() - started, 6)
-    error = None if answer["success"] else error_from_wire(answer["error"])
-    attempts.append(
-        {
-            "substrate": substrate.capabilities.name,
-            "ok": error is None,
-            "error": None if error is None else {"type": error.type, "message": error.message},
-            "seconds": seconds,
-        }
+        A cap on its cost is kept before the first one is read, and a place is given the time that they need before another
+        one has its turn.
+        """
+        patience = Deadline.after(min(_SIZE_TIMEOUT_S, deadline.remaining_s()), self.clock)
+        try:
+            with open_source(RangeRequest(program.data_url, 0, 0, program.etag), patience, self.settings) as stream:
+                size = stream.object_size
+        except JobError:  # the attempt will meet the same, and is the one to tell
+            return None
+        return None if size is None else max(0, size - program.offset)
+
+    def _placed(self, job: Job, wanted: Wanted, here: str) -> tuple[Candidate | None, Again | None]:
+        """Return this place's row of the decision, and where to move on to when it may not run the job now.
+
+        Raises :class:`NoSubstrate` when no place may.
+        """
+        failed = job.trail.failed_places()
+        decision = self.chooser.decide(wanted, job.policy, failed)
+        row = next((row for row in decision.candidates if row.substrate == here), None)
+        if row is None or row.veto is None or (row.by_health and decision.panic):
+            return row, None
+        if here in failed and job.trail.waited:  # its turn again, as recovery has said
+            return row, None
+        if row.by_health and (job.trail.moves >= _MAX_MOVES or row.share < 1):  # who sent it here has drawn already
+            return row, None
+        if decision.substrate is None or job.trail.moves >= _MAX_MOVES:
+            raise job.trail.last_error() or _no_substrate(decision, self.settings)
+        return row, Again(decision.substrate)
+
+    def _slot(self, job: Job, wanted: Wanted, here: str, deadline: Deadline) -> Again | None:
+        """Take a slot; when there is none for a while, return where else to go, or to come back later."""
+        leased = Leased(here, job.id)
+        give_up = self.clock() + min(_SLOT_WAIT_S, deadline.remaining_s())
+        wait_s, longest_s = _SLOT_POLL_S
+        while not self._begin(leased):
+            if self.clock() >= give_up:
+                others = self.chooser.decide(wanted, job.policy, {here, *job.trail.failed_places()})
+                if others.substrate is None or others.panic:  # a full place is better than one that is not well
+                    return Again(here, self.random())
+                return Again(others.substrate)
+            self.sleep(wait_s * (0.5 + self.random()))
+            wait_s = min(2 * wait_s, longest_s)
+        return None
+
+    def _attempt(
+        self, job: Job, wanted: Wanted, substrate: Substrate, row: Candidate | None, deadline: Deadline
+    ) -> dict[str, Any] | Again:
+        """Invoke, record, and return the answer or what follows; raise what the job ended with."""
+        place, trail = substrate.capabilities, job.trail
+        leased = Leased(place.name, job.id)
+        expected_s = row.run_s if row else place.overhead_s
+        others = self.chooser.decide(wanted, job.policy, {place.name, *trail.failed_places()})
+        elsewhere = others.substrate is not None and not others.panic
+        started = self.clock()
+        try:
+            budget_s = attempt_budget_s(deadline.remaining_s(), expected_s, trail.failed, elsewhere)
+            with self.hold(leased):
+                answer, error = self._invoke(job, substrate, budget_s)
+        except JobError:  # before the place was asked: the URL cannot be signed, the deadline has passed
+            self._record(leased, Outcome(ok=False))
+            raise
+        seconds = round(self.clock() - started, 6)
+        if error is not None:
+            trail.failed.append(Failed(place.name, error.type, error.fault, not error.retryable))
+        outcome = self._outcome(place, wanted, answer, error, seconds, expected_s, budget_s)
+        again_here = error is not None and (error.fault == "source" or others.substrate is None)
+        outcome = replace(outcome, wants_retry=again_here and error is not None and may_retry(error, trail.failed))
+        granted = self._record(leased, outcome)
+        attempt = trail.add(place.name, error, seconds, outcome.cost_usd)
+        if self.observer:
+            self.observer.attempt(job, attempt, outcome)
+        if error is None:
+            return answer
+        remaining_s = deadline.at_s - self.clock()
+        wanted = replace(wanted, spent_s=deadline.budget_s - remaining_s, spent_usd=trail.spent_usd)
+        again = after_failure(
+            error, trail.failed, remaining_s,
+            lambda tried: self.chooser.decide(wanted, job.policy, tried), granted, self.random,
+        )  # fmt: skip
+        if again is None:
+            raise error
+        trail.waited = again.substrate in trail.failed_places()
+        return again
+
+    def _outcome(
+        self,
+        place: Capabilities,
+        wanted: Wanted,
+        answer: dict[str, Any],
+        error: JobError | None,
+        seconds: float,
+        expected_s: float,
+        budget_s: float,
+    ) -> Outcome:
+        """Return how an attempt ended, as the fleet learns it."""
+        byte_count = 0 if error is not None else int(answer["bytesProcessed"])
+        usd = attempt_usd(place.prices, place.memory_mb, byte_count, seconds)
+        if wanted.byte_count is None:  # the estimate was of a guess, and what was found may be a thousand times that
+            expected_s *= max(1.0, byte_count / UNKNOWN_BYTES)
+        return Outcome(
+            ok=error is None,
+            substrate_fault=error is not None and _blames(error, wanted, budget_s, expected_s),
+            byte_count=byte_count,
+            seconds=seconds,
+            surprise_s=surprise_of(expected_s, seconds) if error is None else 0.0,
+            cost_usd=usd + usd_per_byte(place, wanted.source) * byte_count,
+            retry_after_s=_retry_after_s(error),
+            jitter=0.75 + 0.5 * self.random(),
+        )
+
+    def _begin(self, leased: Leased) -> bool:
+        """Take a slot; a fleet whose store is away bounds nothing and stops nothing."""
+        try:
+            return self.fleet.begin(leased, self.wall())
+        except BrokerUnavailable:
+            return True
+
+    def _record(self, leased: Leased, outcome: Outcome) -> bool:
+        """Record; return whether a retry is granted. What cannot be recorded is no reason to lose an answer."""
+        try:
+            return self.fleet.record(leased, outcome, self.wall())[1]
+        except BrokerUnavailable:
+            return outcome.wants_retry
+
+    def _invoke(self, job: Job, substrate: Substrate, budget_s: float) -> tuple[dict[str, Any], JobError | None]:
+        # No key leaves the dispatcher: a substrate is given a URL that is good for this object alone.
+        program = replace(job.program, data_url=presign(job.program.data_url, self.settings))
+        timeout_ms = min(MAX_TIMEOUT_MS, max(1, int(budget_s * 1000)))
+        answer = substrate.invoke(ComputeRequest(program, job.id, timeout_ms).to_wire())
+        return answer, None if answer["success"] else error_from_wire(answer["error"])
+
+
+def _blames(error: JobError, wanted: Wanted, budget_s: float, expected_s: float) -> bool:
+    """Whether an attempt that ended with ``error`` says that its place is not well."""
+    if isinstance(error, AttemptTimeout):
+        # Not when it was given less time than it needs, nor when nobody knows how much it needs.
+        return wanted.byte_count is not None and budget_s >= attempt_budget_s(budget_s + 1, expected_s, (), True)
+    return error.fault == "substrate" and not isinstance(error, TooLarge)  # that was the job's size
+
+
+def _retry_after_s(error: JobError | None) -> float:
+    asked = error.details.get("retry_after_s") if error is not None and error.fault == "substrate" else None
+    return float(asked) if isinstance(asked, (int, float)) and asked > 0 else 0.0
+
+
+def _no_substrate(decision: Decision, settings: Settings) -> JobError:
+    reasons = decision.vetoes
+    if not reasons:
+        return Internal("the fleet is empty", {"hint": "name substrates in packetfs.toml"})
+    told = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+    return NoSubstrate(
+        f"policy leaves no place to run: {told}",
+        {"field": "policy", "vetoes": reasons, "hint": f"allow one of {', '.join(substrate_names(settings))}"},
     )
-    if error is not None:
-        raise error
-    return answer

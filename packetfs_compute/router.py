@@ -1,42 +1,191 @@
 """Celery's router (``task_routes``): which substrate's queue a task is published to.
 
-Celery asks it at every publish, in the publisher's process, and an explicit ``queue=`` wins over what it says. It never
-refuses: a task whose arguments make no sense is published to the local queue, where a worker gives it its typed error.
+Celery asks it at every publish, in the publisher's process, and an explicit ``queue=`` wins over what it says. Its hot
+path makes no network call: it decides by the last snapshot of the fleet, which a thread of its own refreshes once a
+second for as long as there is something to publish. Until there is one, it decides by what the substrates declare.
+
+It never refuses. A task whose arguments make no sense, or whose policy leaves no place, is published to the local
+queue, where a worker gives it its typed error.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
 
-from packetfs_compute.errors import JobError
-from packetfs_compute.names import LOCAL, TASK_PREFIX, queue_of
-from packetfs_compute.routing import Policy, parse_policy
-from packetfs_compute.substrates import substrate_names
+from packetfs_compute.errors import JobError, PacketFSError
+from packetfs_compute.fleet import Fleet
+from packetfs_compute.fleet.redis import open_fleet
+from packetfs_compute.job import source_of
+from packetfs_compute.names import (
+    LOCAL,
+    MAX_RANGE_BYTES,
+    OPS_WITH_IMM,
+    PROBE_TASK,
+    SWEEP_TASK,
+    TASK_PREFIX,
+    UPKEEP_QUEUE,
+    queue_of,
+    task_of,
+)
+from packetfs_compute.routing import (
+    Capabilities,
+    Decision,
+    Policy,
+    Snapshot,
+    Survey,
+    Wanted,
+    decide,
+    parse_policy,
+    survey,
+    unmeasured,
+)
+from packetfs_compute.settings import Settings
+from packetfs_compute.substrates import load_substrate, substrate_names
 
-__all__ = ["route_task"]
+__all__ = ["Router", "wanted_of"]
+
+_REFRESH_S: Final = 1.0
+_STALE_S: Final = 10.0
+"""A snapshot that could not be refreshed for so long says nothing any more: what is declared is the better guess."""
+_IDLE_S: Final = 5.0
+"""The refreshing ends this long after the last publish."""
+_POSITIONS: Final = {
+    **{task_of(op): 2 for op in ("crc32c", "fnv64")},
+    **{task_of(op): 3 for op in OPS_WITH_IMM},
+    task_of("program"): 3,
+}
+"""Where ``length`` stands among a task's positional arguments; ``offset`` is before it, ``policy`` two after it."""
 
 
-def route_task(
-    name: str,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    task: object = None,
-    **more: Any,
-) -> dict[str, str] | None:
-    """Return ``{"queue": …}`` for a task of this project, ``None`` (no opinion) for any other.
+class Router:
+    """The router of one application, built from its settings without I/O.
 
-    The signature is the one that Celery calls a function in ``task_routes`` with.
+    ``open_fleet`` is how it reaches the fleet, ``clock`` is Unix time and ``random`` gives numbers in [0, 1); tests give
+    their own. It may be used from many threads, and after a fork.
     """
-    del args, options, task, more
-    if not name.startswith(TASK_PREFIX):
-        return None
-    try:
-        policy = parse_policy((kwargs or {}).get("policy"))
-    except JobError:
-        return {"queue": queue_of(LOCAL)}
-    return {"queue": queue_of(_choose(policy))}
+
+    _fleet: Fleet | None
+    _survey: Survey | None
+    _declared: Survey | None
+    _sent: Counter[str]
+    _thread: threading.Thread | None
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_fleet: Callable[[Settings, Any], Fleet] = open_fleet,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._open_fleet = open_fleet
+        self._clock = clock
+        self._random = random
+        self._reset()
+
+    def __call__(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        task: object = None,
+        **more: Any,
+    ) -> dict[str, str] | None:
+        """Return ``{"queue": …}`` for a task of this project, ``None`` (no opinion) for any other.
+
+        The signature is the one that Celery calls a router with.
+        """
+        del options, task, more
+        if not name.startswith(TASK_PREFIX):
+            return None
+        if name in (PROBE_TASK, SWEEP_TASK):
+            return {"queue": UPKEEP_QUEUE}
+        try:
+            policy, wanted = wanted_of(name, args or (), kwargs or {}, self._settings)
+        except JobError:
+            return {"queue": queue_of(LOCAL)}
+        substrate = self.decide(wanted, policy).substrate or LOCAL
+        self._sent[substrate] += 1
+        return {"queue": queue_of(substrate)}
+
+    def decide(self, wanted: Wanted, policy: Policy, tried: Collection[str] = ()) -> Decision:
+        """Decide for one job as a publish does, and count nothing as sent."""
+        return decide(wanted, policy, self.survey(), self._random, self._sent, tried)
+
+    def survey(self) -> Survey:
+        """Return the fleet as this process knows it now, and have it refreshed."""
+        now = self._clock()
+        if self._pid != os.getpid():  # a fork has taken the memory but not the thread
+            self._reset()
+        self._wanted_at = now
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+        if self._survey is None or now - self._survey.at > _STALE_S:
+            return self._declared_survey()
+        return self._survey
+
+    def refresh(self) -> None:
+        """Read the fleet once; raises a :class:`PacketFSError` when it cannot be."""
+        fleet = self._fleet or self._open_fleet(self._settings, list(self._places()))
+        self._fleet = fleet
+        self._take(fleet.snapshot(self._clock(), self._id))
+
+    def _take(self, snapshot: Snapshot) -> None:
+        # What was sent before the snapshot is in it. What is sent while it is on its way is counted for neither: rare.
+        self._survey, self._sent = survey(snapshot, self._clock()), Counter()
+
+    def _declared_survey(self) -> Survey:
+        if self._declared is None:
+            self._declared = survey(unmeasured(self._places()), self._clock())
+        return self._declared
+
+    def _places(self) -> Iterator[Capabilities]:
+        """Yield what is declared. A substrate that cannot be built is left out: its worker will say why."""
+        for name in substrate_names(self._settings):
+            with suppress(PacketFSError):
+                yield load_substrate(name, self._settings).capabilities
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._id = uuid.uuid4().hex
+        self._fleet = None
+        self._survey = None
+        self._declared = None
+        self._sent = Counter()
+        self._thread = None
+        self._wanted_at = 0.0
+        self._lock = threading.Lock()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._keep_fresh, name="packetfs-router", daemon=True)
+                self._thread.start()
+
+    def _keep_fresh(self) -> None:
+        while self._clock() - self._wanted_at < _IDLE_S:
+            try:
+                self.refresh()
+            except PacketFSError:
+                self._fleet = None  # the next turn connects anew
+            time.sleep(_REFRESH_S)
 
 
-def _choose(policy: Policy) -> str:
-    wanted = substrate_names() if policy.substrates is None else policy.substrates
-    return next((name for name in wanted if name in substrate_names() and name not in policy.exclude), LOCAL)
+def wanted_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], settings: Settings) -> tuple[Policy, Wanted]:
+    """Return what of a task's arguments its place depends on. Raises :class:`BadPolicy` for a policy that is none."""
+    at = _POSITIONS.get(name, 2)
+    raw_policy = kwargs.get("policy") if len(args) <= at + 2 else args[at + 2]
+    length = kwargs.get("length") if len(args) <= at else args[at]
+    url = kwargs.get("data_url") if not args else args[0]
+    scheme, source = source_of(url if isinstance(url, str) else "", settings)
+    if isinstance(length, float) and length.is_integer():  # JSON has one kind of number
+        length = int(length)
+    known = isinstance(length, int) and not isinstance(length, bool) and 0 <= length <= MAX_RANGE_BYTES
+    return parse_policy(raw_policy), Wanted(length if known else None, scheme, source)
