@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 CSRC   := $(wildcard packetfs_compute/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types bench sanitize lock tools clean
+.PHONY: help demo test test-fast lint types chaos bench sanitize lock tools clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,9 +32,13 @@ lint: $(STAMP)  ## Check style and formatting
 types: $(STAMP)  ## Check types, strictly
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Measure the kernels and HTTP reading against their peers
+chaos: $(STAMP) tools  ## Kill 20 workers and 10 Redis servers under 10,000 jobs, and count what was lost
+	cd tests && ../$(BIN)/python -m chaos.nothing_lost
+
+bench: $(STAMP)  ## Measure the kernels, HTTP reading and publishing against their peers
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/http_range.py
+	$(BIN)/python benchmarks/publish.py
 
 sanitize: $(STAMP)  ## Run the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	rm -rf build/sanitize && mkdir -p build/sanitize
@@ -51,10 +55,11 @@ lock: $(STAMP)  ## Pin the development environment anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --no-strip-extras --extra fly --extra flower --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
 
-# What the tests need that is no Python package: nginx, and a compiler and an emulator for the arm64 kernels. Only root on
-# Debian can install them unasked; elsewhere the tests that need them say so and are skipped, except in CI.
-TOOLS    := nginx aarch64-linux-gnu-gcc qemu-aarch64
-PACKAGES := nginx-light gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+# What the tests need that is no Python package: nginx, Prometheus with promtool, and a compiler and an emulator for the
+# arm64 kernels. Only root on Debian can install them unasked; elsewhere the tests that need them say so and are skipped,
+# except in CI.
+TOOLS    := nginx prometheus promtool aarch64-linux-gnu-gcc qemu-aarch64
+PACKAGES := nginx-light prometheus gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 
 tools:
 	@export PATH="$$PATH:/usr/sbin"; if ! command -v $(TOOLS) | wc -l | grep -qx $(words $(TOOLS)); then \

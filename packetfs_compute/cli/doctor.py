@@ -17,12 +17,14 @@ from rich.text import Text
 from packetfs_compute import __version__, kernels
 from packetfs_compute.celery import app, broker_errors, celery_config
 from packetfs_compute.embedded import check_redis, holder_pid, redis_server_binary
-from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
+from packetfs_compute.errors import BrokerUnavailable, ConfigurationError, JobError
 from packetfs_compute.settings import Settings, load_settings, unknown_variables
+from packetfs_compute.substrates import load_substrate, substrate_names
 
 __all__ = ["doctor"]
 
 State = Literal["ok", "warn", "fail"]
+_PATIENCE_S: Final = 5.0
 _COLOURS: Final[dict[State, str]] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -64,6 +66,7 @@ def _examine() -> Iterator[Finding]:
         yield Finding("settings", "fail", error.message, error.hint or "")
         return
     yield from _settings(settings)
+    yield from _substrates(settings)
     for check in (_redis, _workers):
         finding = check(settings)
         yield finding
@@ -109,6 +112,23 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         )
     if not (unknown or missing):
         yield Finding("settings", "ok", f"data in {settings.data_dir}")
+
+
+def _substrates(settings: Settings) -> Iterator[Finding]:
+    """Ask every endpoint of the fleet how it is."""
+    unsigned = {spec.name for spec in settings.substrates if spec.url} - {key.substrate for key in settings.keys}
+    for name in substrate_names(settings)[1:]:
+        try:
+            substrate = load_substrate(name, settings)
+            told = substrate.health(_PATIENCE_S)
+        except ConfigurationError as error:
+            yield Finding(name, "fail", error.message, error.hint or "")
+        except JobError as error:
+            yield Finding(name, "fail", error.message, "its jobs go to other substrates until it answers")
+        else:
+            about = f"{told['status']}, {told['version']} in {told['region']}, kernels {told['kernel']}"
+            hint = f"its requests are not signed: set PACKETFS_KEYS={name}=keyid:secret" if name in unsigned else ""
+            yield Finding(name, "warn" if hint else "ok", about, hint)
 
 
 def _redis(settings: Settings) -> Finding:

@@ -22,7 +22,11 @@ __all__ = ["cli", "main"]
 _COMMANDS: Final = {
     "demo": "packetfs_compute.cli.demo:demo",
     "run": "packetfs_compute.cli.run:run",
+    "explain": "packetfs_compute.cli.explain:explain",
     "up": "packetfs_compute.cli.up:up",
+    "fleet": "packetfs_compute.cli.fleet:fleet",
+    "upkeep": "packetfs_compute.cli.upkeep:upkeep",
+    "simulate": "packetfs_compute.cli.simulate:simulate",
     "doctor": "packetfs_compute.cli.doctor:doctor",
 }
 _USAGE_ERRORS: Final = (BadProgram, BadPolicy, ConfigurationError)
@@ -52,7 +56,9 @@ def cli() -> None:
     packetfs demo                                    see it work on this machine
     packetfs run crc32c https://host/object          one operation over an object
     packetfs run counteq:10 ./log.txt --inline       here, with no broker
+    packetfs explain crc32c https://host/object      where it would run, and why
     packetfs up                                      the whole system on this machine
+    packetfs fleet                                   the substrates: health, load, prices
     packetfs doctor                                  what is well and what is not
     """
 

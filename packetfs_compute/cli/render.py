@@ -1,9 +1,10 @@
 """Values as a person reads them."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["bytes_text", "rate_text", "result_lines", "seconds_text"]
+__all__ = ["bytes_text", "console_width", "rate_text", "result_lines", "seconds_text", "usd_text"]
 
 
 def bytes_text(count: int) -> str:
@@ -26,6 +27,18 @@ def rate_text(count: int, seconds: float) -> str:
     return f"{count / seconds / 1e6:,.0f}" if count and seconds > 0 else "-"
 
 
+def usd_text(usd: float) -> str:
+    """Return an amount of money with three digits that count: ``$0.0000123``; plain ``$0`` for none."""
+    if usd == 0:
+        return "$0"
+    return f"${usd:,.2f}" if usd >= 10 else f"${usd:.3g}" if usd >= 1e-4 else f"${usd:.2e}"
+
+
+def console_width() -> int | None:
+    """Return how wide to print: the terminal's width, or enough for a whole table where there is none."""
+    return None if sys.stdout.isatty() else 160
+
+
 def result_lines(result: Mapping[str, Any]) -> tuple[str, str]:
     """Return an op's result as the value's line, and a line on how it came to be."""
     timing = result["timing"]
@@ -33,5 +46,11 @@ def result_lines(result: Mapping[str, Any]) -> tuple[str, str]:
     return str(result["value"]), (
         f"{result['op']} over {bytes_text(result['bytes_processed'])}{size} on {result['substrate']}, "
         f"{seconds_text(timing['fetch_s'] + timing['compute_s'])} (fetch {seconds_text(timing['fetch_s'])}), "
-        f"${result['cost_usd']:g}"
+        f"{usd_text(result['cost_usd'])}{_detours(result['attempts'])}"
     )
+
+
+def _detours(attempts: Sequence[Mapping[str, Any]]) -> str:
+    """Return what failed before, if anything did."""
+    failed = [f"{attempt['substrate']}: {attempt['error']['type']}" for attempt in attempts if attempt["error"]]
+    return f", after {', '.join(failed)}" if failed else ""

@@ -1,18 +1,20 @@
 """``packetfs run``: one operation over one range."""
 
 import json
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
 
 import click
 
 from packetfs_compute.cli.interrupt import interruptible
-from packetfs_compute.cli.params import OPERATION, POLICY, SIZE, local_file, policy_of
+from packetfs_compute.cli.job_options import Asked, job_options
 from packetfs_compute.cli.render import result_lines
-from packetfs_compute.dispatch import accept_job, run_job
+from packetfs_compute.dispatch import Dispatcher
+from packetfs_compute.fleet import FleetChooser, StubFleet
+from packetfs_compute.job import accept_job
 from packetfs_compute.names import LOCAL
-from packetfs_compute.result import op_result
+from packetfs_compute.result import JobResult, op_result
 from packetfs_compute.settings import Settings, load_settings
+from packetfs_compute.substrates import load_substrate
 
 __all__ = ["run"]
 
@@ -21,28 +23,10 @@ __all__ = ["run"]
     short_help="One operation over one range.",
     epilog="An OP that takes a byte is written with it: counteq:10, or counteq --imm 10.",
 )
-@click.argument("op", type=OPERATION)
-@click.argument("source")
-@click.option("--imm", type=int, help="The operation's byte, 0 to 255 (counteq, xor, add).")
-@click.option("--seed", help="The running value to start from, 16 hex digits (fnv64).")
-@click.option("--offset", type=SIZE, default=0, show_default=True, help="First byte of the range: 4096, 8MiB.")
-@click.option("--length", type=SIZE, help="Bytes in the range.  [default: to the end]")
-@click.option("--etag", help="Compute only on this version, such as '\"abc\"'.")
-@click.option("--policy", type=POLICY, multiple=True, help="KEY=VALUE (repeatable) or JSON: deadline_s=5.")
+@job_options
 @click.option("--inline", is_flag=True, help="Compute in this process, with no broker.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def run(
-    op: dict[str, Any],
-    source: str,
-    imm: int | None,
-    seed: str | None,
-    offset: int,
-    length: int | None,
-    etag: str | None,
-    policy: tuple[dict[str, Any], ...],
-    inline: bool,
-    as_json: bool,
-) -> None:
+def run(asked: Callable[[Settings], Asked], inline: bool, as_json: bool) -> None:
     """Run the operation OP over a range of SOURCE: a URL, s3://bucket/key, or a local path.
 
     The value goes to stdout, the rest to stderr.
@@ -50,21 +34,19 @@ def run(
     \b
     packetfs run crc32c https://host/object
     packetfs run crc32c https://host/object --offset 1GiB --length 64MiB --json
+    packetfs run crc32c s3://bucket/key --policy goal=cheapest --policy max_cost_usd=0.01
     packetfs run counteq:10 ./log.txt --inline          # count the lines
     """
-    one = {**op, **{key: value for key, value in (("imm", imm), ("seed", seed)) if value is not None}}
-    settings, url = _readable(load_settings(), source)
-    raw = {"data_url": url, "offset": offset, "length": length, "etag": etag, **one}
-    wanted = policy_of(policy)
+    job = asked(load_settings())
     # Validated before anything is started, so that a mistake is told at once.
-    job = accept_job("inline", raw, wanted)
+    accept_job("inline", job.program, job.policy)
     with interruptible():
         if inline:
-            result = op_result(run_job(job, LOCAL, settings))
+            result = op_result(_run_inline(job))
         else:
             from packetfs_compute.cli.submit import submit_and_wait  # noqa: PLC0415  (inline need not load Celery)
 
-            result = submit_and_wait(settings, raw, wanted)
+            result = submit_and_wait(job)
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -73,9 +55,8 @@ def run(
         click.echo(details, err=True)
 
 
-def _readable(settings: Settings, source: str) -> tuple[Settings, str]:
-    """Return the source as a URL or absolute path; what is started here may read where the user names a file."""
-    path = local_file(source)
-    if path is None:
-        return settings, source
-    return replace(settings, file_roots=(*settings.file_roots, path.parent)), str(path)
+def _run_inline(asked: Asked) -> JobResult:
+    """Make every attempt in this process, on the one place that it is."""
+    fleet = StubFleet([load_substrate(LOCAL, asked.settings).capabilities])
+    dispatcher = Dispatcher(asked.settings, fleet, FleetChooser(fleet))
+    return dispatcher.run_here(accept_job("inline", asked.program, asked.policy), LOCAL)

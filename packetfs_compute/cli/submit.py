@@ -5,10 +5,12 @@ from typing import Any, Final
 import celery.exceptions
 
 from packetfs_compute.celery import app, broker_errors
+from packetfs_compute.cli.job_options import Asked
 from packetfs_compute.cli.session import system_for
 from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable
 from packetfs_compute.names import LOCAL, queue_of
 from packetfs_compute.settings import Settings
+from packetfs_compute.substrates import substrate_names
 
 __all__ = ["submit_and_wait"]
 
@@ -18,20 +20,21 @@ _PATIENCE_S: Final = 3.0
 """After this wait, see whether anybody consumes the queue at all."""
 
 
-def submit_and_wait(settings: Settings, raw: dict[str, Any], policy: dict[str, Any] | None) -> dict[str, Any]:
-    """Run the one-operation program ``raw`` as its task and return the task's result; both are plain JSON.
+def submit_and_wait(asked: Asked) -> dict[str, Any]:
+    """Run a job of one operation as its task and return the task's result, plain JSON.
 
     Raises what the task raised, :class:`AttemptTimeout` when no answer comes in time, :class:`BrokerUnavailable` when
     nobody is there to give one.
     """
+    settings = asked.settings
     with system_for(settings) as session:
-        pending = session.submit(raw["op"], **{key: raw[key] for key in raw if key != "op"}, policy=policy)
-        deadline_s = float((policy or {}).get("deadline_s") or settings.timeout_s) + _MARGIN_S
+        pending = session.submit(asked.program["op"], **asked.arguments)
+        deadline_s = float((asked.policy or {}).get("deadline_s") or settings.timeout_s) + _MARGIN_S
         try:
             try:
                 return dict(pending.get(timeout=min(_PATIENCE_S, deadline_s)))
             except celery.exceptions.TimeoutError:
-                _check_consumers()
+                _check_consumers(settings)
                 return dict(pending.get(timeout=deadline_s))
         except celery.exceptions.TimeoutError:
             raise AttemptTimeout(f"no answer within {deadline_s:g} s", {"job_id": pending.id}) from None
@@ -42,11 +45,12 @@ def submit_and_wait(settings: Settings, raw: dict[str, Any], policy: dict[str, A
             ) from error
 
 
-def _check_consumers() -> None:
+def _check_consumers(settings: Settings) -> None:
+    """Raise :class:`BrokerUnavailable` when nobody consumes any queue of the fleet."""
     queues = app.control.inspect(timeout=1.0).active_queues() or {}
-    wanted = queue_of(LOCAL)
-    if not any(queue["name"] == wanted for consumed in queues.values() for queue in consumed):
+    consumed = {queue["name"] for some in queues.values() for queue in some}
+    if not consumed & {queue_of(name) for name in substrate_names(settings)}:
         raise BrokerUnavailable(
-            f"no worker consumes the queue {wanted}",
-            {"hint": f"start one: celery -A packetfs_compute worker -Q {wanted}"},
+            f"no worker consumes the queue {queue_of(LOCAL)}",
+            {"hint": f"start one: celery -A packetfs_compute worker -Q {queue_of(LOCAL)}"},
         )

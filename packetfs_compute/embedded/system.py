@@ -1,6 +1,9 @@
-"""A system on this machine: the embedded Redis, and Celery workers, started in order, watched, and stopped in order."""
+"""A system on this machine: the embedded Redis, a worker for each substrate, and upkeep; started and stopped in order.
 
-import logging
+Processes are watched by what they do: a worker says in the fleet that it consumes (:mod:`packetfs_compute.worker`), and
+one that lives but no longer says so, while Redis answers, is started again.
+"""
+
 import os
 import signal
 import sys
@@ -15,15 +18,17 @@ from celery import Celery
 from packetfs_compute.celery import broker_errors, celery_config
 from packetfs_compute.embedded.directory import private_directory
 from packetfs_compute.embedded.lock import exclusive
-from packetfs_compute.embedded.processes import Child, stopped_on_failure
+from packetfs_compute.embedded.processes import Child
 from packetfs_compute.embedded.server import STOP, check_redis, start_redis_server
-from packetfs_compute.errors import BrokerUnavailable, PacketFSError
+from packetfs_compute.embedded.watch import Watched
+from packetfs_compute.errors import BrokerUnavailable
+from packetfs_compute.fleet.redis import RedisFleet, open_fleet
 from packetfs_compute.names import LOCAL, queue_of
+from packetfs_compute.routing import Capabilities
 from packetfs_compute.settings import Settings, to_environment
+from packetfs_compute.substrates import load_fleet
 
 __all__ = ["System"]
-
-_log = logging.getLogger(__name__)
 
 _Asks = tuple[tuple[signal.Signals, float], ...]
 
@@ -32,17 +37,19 @@ _STOP_WORKER: Final = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 2.0))
 """Celery's warm shutdown lets running jobs finish; its cold one cuts them off, to be run again after the next start."""
 _STOP_WORKER_FOR_GOOD: Final = ()
 """A system that keeps nothing has nobody left to finish a job for; the warm shutdown would take 2 s."""
+_STOP_UPKEEP: Final = ((signal.SIGTERM, 5.0),)
 _WATCH_EVERY_S: Final = 0.5
-_RESTART_DELAYS_S: Final = (0.0, 1.0, 2.0, 5.0, 10.0)
-_CALM_S: Final = 60.0
-"""A child that ran this long before it ended starts again from the first delay."""
+_LOOK_EVERY_S: Final = 2.0
+_FORWARDER_SLOTS: Final = 32
+"""Attempts at once of a forwarding worker whose substrate declares no slots."""
 
 
 class System:
-    """The embedded Redis (when settings name no other) and a local worker, as a context manager.
+    """The embedded Redis (when settings name no other), a worker for each substrate, and upkeep, as a context manager.
 
     ``persistent`` keeps jobs and results across restarts. Raises :class:`~packetfs_compute.errors.AlreadyRunning` when
-    another system holds the data directory.
+    another system holds the data directory, :class:`~packetfs_compute.errors.ConfigurationError` for a substrate that
+    settings name wrongly.
     """
 
     def __init__(self, settings: Settings, *, persistent: bool, verbose: bool = False) -> None:
@@ -50,10 +57,11 @@ class System:
         self._persistent = persistent
         self._log_level = "INFO" if verbose else "WARNING"
         self._stack = ExitStack()
-        self._watched: list[_Watched] = []
+        self._watched: list[Watched] = []
 
     def __enter__(self) -> Self:
         settings = self._settings
+        places = [one.capabilities for one in load_fleet(settings)]
         private_directory(settings.data_dir)
         with ExitStack() as stack:
             stack.enter_context(exclusive(settings.data_dir))
@@ -62,7 +70,13 @@ class System:
                 stack.callback(_remove_socket, settings)
             else:
                 check_redis(settings)
-            self._start(stack, self._start_worker, _STOP_WORKER if self._persistent else _STOP_WORKER_FOR_GOOD)
+            pulse = _Pulses(open_fleet(settings, places))
+            stop = _STOP_WORKER if self._persistent else _STOP_WORKER_FOR_GOOD
+            for at, place in enumerate(places):
+                self._start_workers(stack, place, at, pulse, stop)
+            self._start(stack, self._start_upkeep, _STOP_UPKEEP if self._persistent else _STOP_WORKER_FOR_GOOD)
+            for watched, place in zip(self._watched[-1 - len(places) : -1], places, strict=True):
+                _wait_until_consuming(watched.child, _node(place), settings)
             self._stack = stack.pop_all()
         return self
 
@@ -77,31 +91,68 @@ class System:
         return {watched.child.name: watched.child.pid for watched in self._watched}
 
     def watch(self, stop: Callable[[float], bool]) -> None:
-        """Restart children that end, each time a little later, until ``stop(seconds)`` (a bounded wait) says so."""
+        """Restart children that end or idle, each time a little later, until ``stop(seconds)`` (a bounded wait) says so."""
         while not stop(_WATCH_EVERY_S):
             for watched in self._watched:
-                watched.restart_if_ended(time.monotonic())
+                watched.look()
 
-    def _start(self, stack: ExitStack, start: Callable[[], Child], stop: _Asks) -> None:
-        watched = _Watched(start)
+    def _start(
+        self, stack: ExitStack, start: Callable[[], Child], stop: _Asks, works: Callable[[], bool | None] = lambda: None
+    ) -> None:
+        watched = Watched(start, works)
         self._watched.append(watched)
         stack.callback(lambda: watched.child.stop(*stop))
 
-    def _start_worker(self) -> Child:
+    def _start_workers(self, stack: ExitStack, place: Capabilities, at: int, pulse: "_Pulses", stop: _Asks) -> None:
+        self._start(stack, lambda: self._start_worker(place, at), stop, lambda: pulse.of(place.name, _node(place)))
+
+    def _start_worker(self, place: Capabilities, at: int) -> Child:
+        """Start the worker of one substrate: processes where this machine computes, threads where it waits for another."""
         settings = self._settings
-        name = f"{LOCAL}@{os.uname().nodename}"
+        if place.kind == LOCAL:
+            pool = ["--concurrency", str(settings.concurrency)]
+        else:
+            pool = ["--pool", "threads", "--concurrency", str(place.slots or _FORWARDER_SLOTS)]
         argv = [
             *(sys.executable, "-m", "celery", "--app", "packetfs_compute", "worker"),
-            *("--queues", queue_of(LOCAL), "--hostname", name, "--loglevel", self._log_level),
-            *("--concurrency", str(settings.concurrency), "--without-gossip", "--without-mingle"),
+            *("--queues", queue_of(place.name), "--hostname", _node(place), "--loglevel", self._log_level),
+            *(*pool, "--without-gossip", "--without-mingle"),
         ]
-        # An orphaned worker has no broker to say goodbye to; its jobs were not acknowledged and are run again.
         environ = {**os.environ, **to_environment(settings)}
-        log = settings.data_dir / "worker.log"
-        child = Child("worker", argv, environ, log, when_orphaned=signal.SIGKILL)
-        with stopped_on_failure(child, _STOP_WORKER):
-            _wait_until_consuming(child, name, settings)
-        return child
+        if settings.metrics_port:
+            environ["PACKETFS_METRICS_PORT"] = str(settings.metrics_port + at)
+        # An orphaned worker has no broker to say goodbye to; its jobs were not acknowledged and are run again.
+        name = "worker" if place.name == LOCAL else f"worker-{place.name}"
+        return Child(name, argv, environ, settings.data_dir / f"{name}.log", when_orphaned=signal.SIGKILL)
+
+    def _start_upkeep(self) -> Child:
+        argv = [sys.executable, "-m", "packetfs_compute", "upkeep"]
+        environ = {**os.environ, **to_environment(self._settings)}
+        return Child("upkeep", argv, environ, self._settings.data_dir / "upkeep.log", when_orphaned=signal.SIGKILL)
+
+
+class _Pulses:
+    """Whether workers say that they consume, asked of Redis for all of them at once and not more often than needed."""
+
+    def __init__(self, fleet: RedisFleet, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fleet = fleet
+        self._clock = clock
+        self._asked_s = -_LOOK_EVERY_S
+        self._known: dict[str, frozenset[str]] | None = None
+
+    def of(self, substrate: str, node: str) -> bool | None:
+        """Return whether the worker ``node`` consumes the queue of ``substrate``; ``None`` while Redis does not answer."""
+        if self._clock() - self._asked_s >= _LOOK_EVERY_S:
+            self._asked_s = self._clock()
+            try:
+                self._known = self._fleet.consumers(time.time())
+            except BrokerUnavailable:
+                self._known = None
+        return None if self._known is None else node in self._known[substrate]
+
+
+def _node(place: Capabilities) -> str:
+    return f"{place.name}@{os.uname().nodename}"
 
 
 def _remove_socket(settings: Settings) -> None:
@@ -111,33 +162,6 @@ def _remove_socket(settings: Settings) -> None:
     if path.parent != settings.data_dir:
         with suppress(OSError):  # something else is in it
             path.parent.rmdir()
-
-
-class _Watched:
-    """A child that is started again when it ends."""
-
-    def __init__(self, start: Callable[[], Child]) -> None:
-        self._start = start
-        self.child = start()
-        self._started_s = time.monotonic()
-        self._restarts = 0
-
-    def restart_if_ended(self, now_s: float) -> None:
-        if self.child.exit_code is None:
-            return
-        if now_s - self._started_s > _CALM_S:
-            self._restarts = 0
-        delay_s = _RESTART_DELAYS_S[min(self._restarts, len(_RESTART_DELAYS_S) - 1)]
-        if now_s - self._started_s < delay_s:
-            return
-        self._restarts += 1
-        self._started_s = now_s
-        _log.warning("%s ended (exit code %s); starting it again", self.child.name, self.child.exit_code)
-        self.child.stop()  # what it started itself may have outlived it
-        try:
-            self.child = self._start()
-        except PacketFSError as error:
-            _log.warning("%s", error)
 
 
 def _wait_until_consuming(child: Child, name: str, settings: Settings) -> None:

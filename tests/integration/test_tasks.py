@@ -177,30 +177,52 @@ def test_an_argument_that_json_cannot_hold_is_told_to_the_caller(system, url, ar
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("answer", "error", "attempts"),
     [
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", SourceNotFound),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", SourceNotFound, 1),
         (
             b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/10\r\nContent-Length: 10\r\n\r\nshort",
             SourceFailed,
+            4,
         ),
         (
             b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-10/11\r\nContent-Length: 10\r\n\r\n0123456789",
             SourceFailed,
+            1,
         ),
-        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 7\r\n\r\n", SourceFailed),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", SourceFailed),
-        (b"", SourceFailed),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 7\r\n\r\n", SourceFailed, 1),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", SourceFailed, 4),
+        (b"", SourceFailed, 4),
     ],
     ids=["404", "cut short", "another range", "503", "not HTTP", "nothing"],
 )
-def test_a_source_that_fails_is_named_with_the_attempt(system, answer, error):
+def test_a_source_that_fails_is_tried_again_where_that_may_help_and_named_with_each_attempt(
+    system, answer, error, attempts
+):
+    """The one that asks to be left alone for 7 s would have its next turn past the deadline: the job fails at once."""
     with RawServer(says(answer)) as server, pytest.raises(error) as caught:
-        crc32c.delay(server.url(), length=10).get(timeout=10)
-    (attempt,) = caught.value.attempts
-    assert attempt["substrate"] == "local"
-    assert attempt["ok"] is False
-    assert attempt["error"] == {"type": error.type, "message": str(caught.value)}
+        crc32c.delay(server.url(), length=10, policy={"deadline_s": 6}).get(timeout=10)
+    assert len(caught.value.attempts) == attempts
+    for attempt in caught.value.attempts:
+        assert attempt["substrate"] == "local"
+        assert attempt["ok"] is False
+        assert attempt["error"] == {"type": error.type, "message": str(caught.value)}
+
+
+def test_a_source_that_comes_back_is_read(system):
+    body = bytes(range(100))
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + body
+
+    def script(exchange):
+        exchange.send(
+            b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n" if exchange.number < 2 else good
+        )
+
+    with RawServer(script) as server:
+        result = crc32c.delay(server.url(), length=100).get(timeout=20)
+    assert result["value"] == reference(Op("crc32c"), body)
+    assert [attempt["ok"] for attempt in result["attempts"]] == [False, False, True]
+    assert result["timing"]["total_s"] >= 2, "it was left alone for as long as it asked"
 
 
 def test_a_server_that_ignores_range_still_gives_the_right_bytes(system):

@@ -72,9 +72,14 @@ class Nginx:
         raise RuntimeError("nginx did not start")
 
 
+def nginx_binary() -> str | None:
+    """Return the installed nginx."""
+    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
 @pytest.fixture(scope="session")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    binary = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    binary = nginx_binary()
     if binary is None:
         if os.environ.get("CI"):
             pytest.fail("nginx is not installed: apt-get install nginx-light")

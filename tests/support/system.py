@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +87,29 @@ def end_system(system: RunningSystem) -> None:
         assert system.stop() == 0
         assert not [pid for pid in everything if alive(pid)], "packetfs up left processes behind"
     system.process.communicate()
+
+
+@contextmanager
+def publishing_to(settings: Settings) -> Iterator[None]:
+    """Have this process's tasks published to another system, and afterwards to the one before.
+
+    Celery keeps a pool, a producer and a result backend for an application's life, which is that of one system.
+    """
+    before = {key: app.conf[key] for key in celery_config(settings)}
+    _connect(celery_config(settings))
+    try:
+        yield
+    finally:
+        _connect(before)
+
+
+def _connect(config: dict[str, Any]) -> None:
+    app.conf.update(config)
+    app._after_fork()
+    app._backend_cache = None
+    app._local = threading.local()
+    app.amqp.flush_routes()
+    app.amqp.__dict__.pop("router", None)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Killing things in the middle of work; `make chaos` runs the long version."""
