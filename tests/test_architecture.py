@@ -38,14 +38,18 @@ FLOORS = {
     "packetfs_compute.validation": 0,
     "packetfs_compute.wire": 0,
     "packetfs_compute.executor": 1,
+    "packetfs_compute.job": 1,
     "packetfs_compute.routing": 1,
     "packetfs_compute.sources": 1,
     "packetfs_compute.fleet": 2,
+    "packetfs_compute.simulator": 2,
     "packetfs_compute.substrates": 2,
     "packetfs_compute.broker": 3,
     "packetfs_compute.celery": 3,
     "packetfs_compute.dispatch": 3,
+    "packetfs_compute.metrics": 3,
     "packetfs_compute.router": 3,
+    "packetfs_compute.upkeep": 3,
     "packetfs_compute.worker": 3,
     "tasks": 3,
     "packetfs_compute.__main__": 4,
@@ -59,12 +63,14 @@ FLOORS = {
 QUEUEING = {"celery", "kombu", "redis"}
 """What a Lambda's zip has not got."""
 
-MAY_QUEUE = {"packetfs_compute.celery", "packetfs_compute.cli", "packetfs_compute.embedded", "packetfs_compute.gateway",
-             "packetfs_compute.intake", "packetfs_compute.fleet", "tasks"}  # fmt: skip
+MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.celery", "packetfs_compute.cli", "packetfs_compute.embedded",
+             "packetfs_compute.gateway", "packetfs_compute.intake", "packetfs_compute.fleet", "packetfs_compute.metrics",
+             "packetfs_compute.upkeep", "packetfs_compute.worker", "tasks"}  # fmt: skip
 """Who may import it: floors 3 and 4, and the fleet, whose health is in Redis."""
 
 LATE_IMPORTS = {
     ("packetfs_compute.cli.run", "packetfs_compute.cli.submit"): "with --inline, Celery need not be loaded",
+    ("packetfs_compute.worker", "packetfs_compute.metrics"): "a publisher needs none, nor prometheus_client",
     ("packetfs_compute.kernels._fallback", "crc32c"): "needed only where there is no C extension",
     (
         "packetfs_compute.sources.http",
@@ -146,7 +152,7 @@ def test_the_walls_are_where_they_are_thought_to_be() -> None:
     edges = {(module.name, name) for module in MODULES for name in ours(module)}
     assert ("packetfs_compute.executor", "packetfs_compute.sources") in edges
     assert ("packetfs_compute.executor", "packetfs_compute.kernels") in edges
-    assert ("tasks.base", "packetfs_compute.dispatch") in edges
+    assert ("tasks.base", "packetfs_compute.worker") in edges
 
 
 @by_name(MODULES)
@@ -200,7 +206,7 @@ def run(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["executor", "substrates.local", "dispatch", "router"])
+@pytest.mark.parametrize("name", ["executor", "substrates.local", "substrates.fly", "fleet", "dispatch"])
 def test_running_an_attempt_needs_neither_queue_nor_boto3(name: str) -> None:
     loaded = run(f"import sys, packetfs_compute.{name}; print(*sorted(sys.modules))").split()
     assert f"packetfs_compute.{name}" in loaded

@@ -378,8 +378,8 @@ class TestArguments:
 
     @pytest.mark.parametrize(
         ("url", "scheme"),
-        [("https://host/x", "https"), ("HTTP://host/x", "http"), ("s3://b/k", "s3"), ("/srv/x", "file"), ("x", "x"),
-         ("", ""), (7, ""), (None, ""), (["https://host"], "")],
+        [("https://host/x", "https"), ("HTTP://host/x", "http"), ("s3://b/k", "s3"), ("/srv/x", "file"),
+         *((url, "https") for url in ("gopher://host/", "x", "", 7, None, ["https://host"]))],
     )  # fmt: skip
     def test_the_scheme(self, url: object, scheme: str) -> None:
         assert wanted_of(CRC, (url,), {}, Settings())[1].scheme == scheme

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from kombu.exceptions import DecodeError
 from support.malformed import MALFORMED, WELL_FORMED, encoded, good, raw
 
+import tasks
 from packetfs_compute.broker.letters import (
     decoded,
     published_at,
@@ -112,10 +113,8 @@ def worker() -> Any:
     app = Celery(set_as_current=False, broker="memory://")
     app.conf.accept_content = ["json"]
 
-    @app.task(shared=False, name="packetfs.crc32c")
-    def task(*args: Any, **kwargs: Any) -> None: ...
-
-    app.finalize()
+    app.finalize()  # which gives it the project's tasks, as every application in a process that has imported them
+    assert tasks.crc32c.name in app.tasks
     connection = kombu.Connection("memory://")
     channel = connection.channel()
     handle = Mock()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from packetfs_compute.cli.render import bytes_text, rate_text, result_lines, seconds_text
+from packetfs_compute.cli.render import bytes_text, rate_text, result_lines, seconds_text, usd_text
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ RESULT: dict[str, Any] = {
     "object_size": 1 << 20,
     "substrate": "local",
     "cost_usd": 1.5e-7,
+    "attempts": [{"substrate": "local", "ok": True, "error": None, "seconds": 0.0125}],
     "timing": {"queued_s": 0.1, "fetch_s": 0.0119, "compute_s": 0.0006, "total_s": 0.2},
 }
 
@@ -56,7 +57,7 @@ RESULT: dict[str, Any] = {
 def test_a_result_is_its_value_and_a_line_about_it() -> None:
     assert result_lines(RESULT) == (
         "4096",
-        "counteq over 1.5 KiB of 1.0 MiB on local, 12.5 ms (fetch 11.9 ms), $1.5e-07",
+        "counteq over 1.5 KiB of 1.0 MiB on local, 12.5 ms (fetch 11.9 ms), $1.50e-07",
     )
 
 
@@ -64,3 +65,17 @@ def test_a_size_that_is_not_known_is_not_told() -> None:
     value, details = result_lines({**RESULT, "object_size": None, "value": "cbf29ce484222325", "cost_usd": 0.0})
     assert value == "cbf29ce484222325"
     assert details == "counteq over 1.5 KiB on local, 12.5 ms (fetch 11.9 ms), $0"
+
+
+def test_what_failed_before_is_told() -> None:
+    failed = {"substrate": "fly-a", "ok": False, "error": {"type": "busy", "message": "no room"}, "seconds": 0.1}
+    done = {"substrate": "local", "ok": True, "error": None, "seconds": 0.1}
+    assert result_lines({**RESULT, "attempts": [failed, done]})[1].endswith("$1.50e-07, after fly-a: busy")
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [(0, "$0"), (1.5e-7, "$1.50e-07"), (0.0001234, "$0.000123"), (0.09, "$0.09"), (1.2345, "$1.23"), (12345.678, "$12,345.68")],
+)  # fmt: skip
+def test_money(usd: float, text: str) -> None:
+    assert usd_text(usd) == text
