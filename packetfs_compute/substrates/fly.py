@@ -1,17 +1,13 @@
 """Fly: the compute server of ``remote/fly/`` on Fly Machines, or wherever its container runs."""
 
-from typing import Final
-
 from packetfs_compute.names import MAX_RANGE_BYTES
-from packetfs_compute.places import Prices, SubstrateSpec
+from packetfs_compute.places import SubstrateSpec
 from packetfs_compute.routing import Capabilities
+from packetfs_compute.routing.prices import FLY
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates.endpoint import EndpointSubstrate
 
 __all__ = ["FlySubstrate"]
-
-_SHARED_CPU_1X: Final = Prices(usd_per_s=7.8e-7)
-"""A machine of 256 MB; what comes in is free (2026)."""
 
 
 class FlySubstrate(EndpointSubstrate):
@@ -30,6 +26,6 @@ class FlySubstrate(EndpointSubstrate):
             slots=25,
             overhead_s=0.05,
             bytes_per_s=1e8,
-            prices=_SHARED_CPU_1X,
+            prices=FLY,
         )
         super().__init__(spec, settings, defaults)

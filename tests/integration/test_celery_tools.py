@@ -15,7 +15,7 @@ from tasks import crc32c
 
 pytestmark = pytest.mark.integration
 
-TASKS = {f"packetfs.{name}" for name in ("add", "counteq", "crc32c", "fnv64", "program", "xor")}
+TASKS = {f"packetfs.{name}" for name in ("add", "counteq", "crc32c", "fnv64", "probe", "program", "sweep", "xor")}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from support.nginx import Nginx
 from support.processes import alive, descendants, wait_until
-from support.system import PACKETFS, RunningSystem, end_system, publishing_to, start_system
+from support.system import CELERY, PACKETFS, RunningSystem, end_system, publishing_to, start_system
 
 from packetfs_compute.celery import app
 from packetfs_compute.errors import NoSubstrate
@@ -44,6 +44,12 @@ script = { latency_s = 0.001 }
 kind = "stub"
 slots = 4
 script = { error_rate = 1.0, error = "internal" }
+
+[substrates.narrow]
+kind = "stub"
+slots = 2
+prices = { usd_per_request = 0.5 }
+script = { latency_s = 0.15 }
 
 [[egress]]
 host = "127.0.0.1"
@@ -86,9 +92,16 @@ def shown(system: RunningSystem, *arguments: str, code: int = 0) -> Any:
 
 
 def test_the_fleet_is_the_one_of_the_file(fleet: RunningSystem, url: str) -> None:
-    assert set(fleet.ready["pids"]) == {"redis", "worker", "worker-dear", "worker-failing", "upkeep"}  # type: ignore[call-overload]
+    assert set(fleet.ready["pids"]) == {
+        "redis",
+        "worker",
+        "worker-dear",
+        "worker-failing",
+        "worker-narrow",
+        "upkeep",
+    }  # type: ignore[call-overload]
     before = {one["name"]: one["health"]["attempts"] for one in shown(fleet, "fleet")["substrates"]}
-    assert list(before) == ["local", "dear", "failing"]
+    assert list(before) == ["local", "dear", "failing", "narrow"]
     for _ in range(3):
         assert crc32c.delay(url, length=1000, policy={"substrates": ["dear"]}).get(timeout=20)["substrate"] == "dear"
     wait_until(lambda: shown(fleet, "fleet")["substrates"][0]["health"]["slots"] == 2, "the workers are heard")
@@ -132,16 +145,44 @@ def test_a_place_that_fails_every_job_is_in_the_attempts_and_then_shut_out(fleet
     assert row["health"]["opened"] >= 1
 
 
+def test_no_more_run_at_once_than_the_place_has_slots_however_many_consume(fleet: RunningSystem, url: str) -> None:
+    """`packetfs up` has a worker with two threads for it; here is another one with eight."""
+    more = subprocess.Popen(
+        [*CELERY, "worker", "-Q", queue_of("narrow"), "-P", "threads", "-c", "8", "-n", "more@%h", "--without-mingle"],
+        env=fleet.environ | {"PACKETFS_METRICS_PORT": "0"}, cwd=fleet.files,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    places = [one.capabilities for one in load_fleet(fleet.settings)]
+    shared = open_fleet(fleet.settings, places)
+
+    def narrow() -> Any:
+        return shared.snapshot(time.time()).members[3].health
+
+    try:
+        wait_until(lambda: narrow().slots == 10, "both are heard")
+        policy = {"substrates": ["narrow"], "deadline_s": 60}
+        pending = [crc32c.delay(url, length=100, policy=policy) for _ in range(24)]
+        seen = set()
+        while not all(one.ready() for one in pending):
+            seen.add(narrow().in_flight)
+            time.sleep(0.01)
+        assert max(seen) == 2
+        assert {one.get(timeout=10)["substrate"] for one in pending} == {"narrow"}
+    finally:
+        more.terminate()
+        more.wait(30)
+
+
 class TestExplain:
     def test_it_says_what_the_router_does(self, fleet: RunningSystem, url: str) -> None:
-        for exclude, place in ((["local", "failing"], "dear"), (["failing"], "local")):
+        for exclude, place in ((["local", "failing", "narrow"], "dear"), (["failing"], "local")):
             told = shown(
                 fleet, "explain", "crc32c", url, "--length", "1MiB", "--policy", f"exclude={','.join(exclude)}"
             )
             assert told["substrate"] == place
             assert told["measured"] is True
             rows = {row["substrate"]: row for row in told["candidates"]}
-            assert set(rows) == {"local", "dear", "failing"}
+            assert set(rows) == {"local", "dear", "failing", "narrow"}
             assert rows["dear"]["usd"] == pytest.approx(0.5 + 0.09 * (1 << 20) / 1e9)
             assert crc32c.delay(url, length=1 << 20, policy={"exclude": exclude}).get(timeout=20)["substrate"] == place
 
@@ -149,7 +190,7 @@ class TestExplain:
         done = fleet.packetfs("explain", "crc32c", url, "--policy", "substrates=local")
         assert done.returncode == 0, done.stderr
         assert "runs here" in done.stdout
-        assert done.stdout.count("not among policy.substrates (local)") == 2
+        assert done.stdout.count("not among policy.substrates (local)") == 3
         assert "decided in" in done.stderr
 
     def test_a_policy_that_leaves_no_place_is_an_error_after_the_table(self, fleet: RunningSystem, url: str) -> None:
@@ -248,7 +289,9 @@ def test_prometheus_scrapes_every_worker(fleet: RunningSystem, prometheus: str, 
     assert (asked(prometheus, "sum by (substrate) (packetfs_cost_usd_total)") or {})["dear"] >= 0.5
     assert (asked(prometheus, "sum by (substrate) (packetfs_bytes_total)") or {})["local"] >= 20_000
     assert (asked(prometheus, "sum by (substrate) (packetfs_attempt_seconds_count)") or {})["dear"] >= 1
-    assert set(asked(prometheus, "max by (substrate) (packetfs_breaker_state)") or {}) == {"local", "dear", "failing"}
+    assert set(asked(prometheus, "max by (substrate) (packetfs_breaker_state)") or {}) == {
+        "local", "dear", "failing", "narrow",
+    }  # fmt: skip
     assert asked(prometheus, "max(packetfs_queue_depth)") == {"": 0}
     assert asked(prometheus, "max(packetfs_open_jobs)") == {"": 0}
     assert (asked(prometheus, "max(packetfs_resubmitted_total)") or {})[""] >= 0

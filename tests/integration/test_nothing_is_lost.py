@@ -20,11 +20,10 @@ import pytest
 import redis
 from celery import Celery, chord, group
 from celery.result import AsyncResult
-from kombu import pools
 from support.malformed import MALFORMED, WELL_FORMED, raw
 from support.misbehaving import RawServer, honest
 from support.processes import alive, wait_until
-from support.system import CELERY, environment
+from support.system import CELERY, environment, reset_pools
 from support.valkey import valkey
 
 from packetfs_compute.broker import Ledger, ResultBackend, SweepReport, sweep
@@ -142,7 +141,7 @@ def used(settings: Settings, folder: Path) -> Iterator[Place]:
         backend.result_consumer.cancel_for = lambda _: None  # a result that goes later would connect again
         backend.client.connection_pool.disconnect()
         app.close()
-        pools.reset()
+        reset_pools()
 
 
 def finished(results: list[Any]) -> Callable[[], bool]:

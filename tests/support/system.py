@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import pools
 
 from packetfs_compute.celery import app, celery_config
 from packetfs_compute.settings import Settings, load_settings
@@ -101,6 +102,12 @@ def publishing_to(settings: Settings) -> Iterator[None]:
         yield
     finally:
         _connect(before)
+
+
+def reset_pools() -> None:
+    """Close kombu's pools, which all applications of this process share; the project's own makes itself new ones."""
+    pools.reset()
+    app._after_fork()
 
 
 def _connect(config: dict[str, Any]) -> None:

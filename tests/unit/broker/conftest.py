@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.backends.redis import RedisBackend
-from kombu import pools
 from kombu.transport import memory
+from support.system import reset_pools
 
 from packetfs_compute.broker import Ledger
 from packetfs_compute.celery import celery_config
@@ -47,7 +47,7 @@ def make(redis_settings: Settings) -> Iterator[Callable[..., Celery]]:
     yield made
     for app in apps:
         close_app(app)
-    pools.reset()
+    reset_pools()
     memory.Transport.global_state.clear()
     memory.Channel.queues.clear()
 

@@ -75,7 +75,14 @@ def test_what_failed_before_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("usd", "text"),
-    [(0, "$0"), (1.5e-7, "$1.50e-07"), (0.0001234, "$0.000123"), (0.09, "$0.09"), (1.2345, "$1.23"), (12345.678, "$12,345.68")],
-)  # fmt: skip
+    [
+        (0, "$0"),
+        (1.5e-7, "$1.50e-07"),
+        (0.000123, "$0.000123"),
+        (0.09, "$0.09"),
+        (1.23, "$1.23"),
+        (1234.5, "$1,234.50"),
+    ],
+)
 def test_money(usd: float, text: str) -> None:
     assert usd_text(usd) == text
