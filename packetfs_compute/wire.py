@@ -22,6 +22,7 @@ from packetfs_compute.names import (
     PROTOCOL,
 )
 from packetfs_compute.program import Op, Program, parse_program
+from packetfs_compute.retry_after import MAX_RETRY_AFTER_S
 from packetfs_compute.validation import STRONG_ETAG, bad, integer, require_object, show
 
 __all__ = [
@@ -50,7 +51,6 @@ _NOT_A_SUBSTRATES: Final = frozenset({"bad_policy", "no_substrate"})
 """What only a dispatcher can find: from a substrate, it would end a job that another one could do."""
 _MAX_TEXT_CHARS: Final = 64
 _MAX_MESSAGE_CHARS: Final = 2000
-_MAX_RETRY_AFTER_S: Final = 300.0
 _LARGEST: Final = 1e12
 """Any measurement beyond it, in milliseconds or MB, is nonsense."""
 
@@ -250,7 +250,7 @@ def _parse_error(raw: object) -> dict[str, Any]:
     if "object_size" in error:
         parsed["object_size"] = _integer(error["object_size"], "error.object_size", 0, MAX_INTEGER)
     if "retry_after_s" in error:
-        parsed["retry_after_s"] = min(_number(error["retry_after_s"], "error.retry_after_s"), _MAX_RETRY_AFTER_S)
+        parsed["retry_after_s"] = min(_number(error["retry_after_s"], "error.retry_after_s"), MAX_RETRY_AFTER_S)
     return parsed
 
 

@@ -33,6 +33,7 @@ FLOORS = {
     "packetfs_compute.places": 0,
     "packetfs_compute.program": 0,
     "packetfs_compute.result": 0,
+    "packetfs_compute.retry_after": 0,
     "packetfs_compute.settings": 0,
     "packetfs_compute.signature": 0,
     "packetfs_compute.validation": 0,

@@ -27,6 +27,7 @@ from packetfs_compute.sources.http1 import Head, framing, keeps_alive
 from packetfs_compute.sources.pool import Pool
 from packetfs_compute.sources.ranges import Ask, Plan, beyond, decide, fields, first_ask
 from packetfs_compute.sources.resolve import BoundedResolver, LookUp, system_look_up
+from packetfs_compute.sources.tls import settled
 from packetfs_compute.validation import show
 
 __all__ = ["HttpSource", "HttpStream"]
@@ -129,7 +130,7 @@ class HttpSource:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return _settled(self._given_tls or ssl.create_default_context())
+        return settled(self._given_tls or ssl.create_default_context())
 
 
 class HttpStream(ByteStream):
@@ -236,18 +237,3 @@ def _redirected(target: Target, head: Head, settings: Settings) -> Target:
     if target.scheme == "https" and following.scheme == "http":
         raise ForbiddenSource("the source redirects from https to http", {"hint": "use the https URL of the object"})
     return following
-
-
-def _settled(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Return ``context`` with its ALPN set once and for all.
-
-    urllib3 sets it again for each connection. While another thread connects with the same context, that is a use after
-    free in OpenSSL (python/cpython#141012; seen here as ClientHellos whose ALPN is not what was set).
-    """
-    context.set_alpn_protocols(["http/1.1"])
-    context.set_alpn_protocols = _leave_as_it_is  # type: ignore[method-assign]
-    return context
-
-
-def _leave_as_it_is(alpn_protocols: object) -> None:
-    pass

@@ -15,7 +15,6 @@ asked for is never given. A pinned version must be proven by a strong ETag in th
 ``If-Match``. HEAD is never sent, since a presigned S3 URL is signed for GET alone.
 """
 
-import email.utils
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +23,7 @@ from typing import Final
 from packetfs_compute import __version__
 from packetfs_compute.errors import JobError, RangeNotSatisfiable, SourceChanged, SourceFailed, SourceNotFound
 from packetfs_compute.names import MAX_ETAG_CHARS
+from packetfs_compute.retry_after import retry_after_s
 from packetfs_compute.sources.base import RangeRequest
 from packetfs_compute.sources.http1 import Framing, Head, framing
 from packetfs_compute.validation import STRONG_ETAG, show
@@ -34,7 +34,6 @@ _CONTENT_RANGE: Final = re.compile(r"bytes +([0-9]{1,16})-([0-9]{1,16})/([0-9]{1
 _UNSATISFIED: Final = re.compile(r"bytes +\*/([0-9]{1,16})", re.IGNORECASE)
 
 _RETRYABLE: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MAX_RETRY_AFTER_S: Final = 300.0
 
 
 class Ask(Enum):
@@ -252,23 +251,10 @@ def _refusal(head: Head, request: RangeRequest, now_s: float) -> JobError:
         )
         return SourceFailed(f"the source refuses access ({status})", details | {"hint": hint})
     if status in _RETRYABLE:
-        retry_after = _retry_after(head.one("retry-after"), now_s)
+        retry_after = retry_after_s(head.one("retry-after"), now_s)
         if retry_after is not None:
             details |= {"retry_after_s": retry_after}
     return SourceFailed(f"the source answered with status {status}", details)
-
-
-def _retry_after(value: str | None, now_s: float) -> float | None:
-    """Return seconds from a Retry-After (RFC 9110, section 10.2.3), at most 300; ``None`` when it says nothing."""
-    if value is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,10}", value):
-        return min(float(value), _MAX_RETRY_AFTER_S)
-    try:
-        at_s = email.utils.parsedate_to_datetime(value).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(at_s - now_s, 0.0), _MAX_RETRY_AFTER_S)
 
 
 def _failed(message: str, retryable: bool = False) -> SourceFailed:

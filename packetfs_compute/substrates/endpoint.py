@@ -12,7 +12,6 @@ with the status that its kind has, or else the attempt failed::
 An attempt has the request's own ``timeout`` and a second for the network, all told.
 """
 
-import email.utils
 import json
 import re
 import secrets
@@ -25,6 +24,7 @@ from packetfs_compute import __version__
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import Busy, ConfigurationError, Internal, JobError, Unauthorized
 from packetfs_compute.places import SubstrateSpec
+from packetfs_compute.retry_after import retry_after_s
 from packetfs_compute.routing import Capabilities, declared
 from packetfs_compute.settings import Settings
 from packetfs_compute.signature import HEADER, sign
@@ -44,7 +44,6 @@ __all__ = ["EndpointSubstrate"]
 _MARGIN_S: Final = 1.0
 """What the network may take beside the attempt."""
 _MAX_CONNECTIONS: Final = 256
-_MAX_RETRY_AFTER_S: Final = 300.0
 _DEFAULT_RETRY_AFTER_S: Final = 1.0
 _FIELDS: Final = {
     "User-Agent": f"packetfs-compute/{__version__}",
@@ -143,7 +142,7 @@ def _refusal(reply: Reply, asked: ComputeRequest | None, now_s: float) -> JobErr
     """Return the error for an answer that is not 200; what the contract says of it is taken where the status agrees."""
     said = _said(reply, asked)
     if reply.status == 429:
-        after_s = _retry_after(reply.fields.get("Retry-After"), now_s)
+        after_s = retry_after_s(reply.fields.get("Retry-After"), now_s)
         busy = said if isinstance(said, Busy) else Busy("the substrate has no room (429)")
         default_s = busy.details.get("retry_after_s", _DEFAULT_RETRY_AFTER_S)
         return Busy(busy.message, {**busy.details, "retry_after_s": default_s if after_s is None else after_s})
@@ -178,16 +177,3 @@ def _json(reply: Reply) -> object:
 
 def _no_number(text: str) -> None:
     raise ValueError(text)
-
-
-def _retry_after(value: str | None, now_s: float) -> float | None:
-    """Return the seconds of a Retry-After (RFC 9110, section 10.2.3), at most 300; ``None`` when it says nothing."""
-    if value is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,10}", value.strip()):
-        return min(float(value), _MAX_RETRY_AFTER_S)
-    try:
-        at_s = email.utils.parsedate_to_datetime(value).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(at_s - now_s, 0.0), _MAX_RETRY_AFTER_S)

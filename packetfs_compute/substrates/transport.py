@@ -31,6 +31,7 @@ from packetfs_compute.errors import Internal, SourceFailed
 from packetfs_compute.sources.connection import reason
 from packetfs_compute.sources.guard import Target
 from packetfs_compute.sources.resolve import BoundedResolver
+from packetfs_compute.sources.tls import settled
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -149,7 +150,7 @@ class Transport:
             if self._pool is None:
                 host, port = self._url.hostname or "", self._url.port
                 if self._url.scheme == "https":
-                    self._pool = _SecurePool(host, port, maxsize=self._connections, ssl_context=_settled(self._tls()))
+                    self._pool = _SecurePool(host, port, maxsize=self._connections, ssl_context=_bounded(self._tls()))
                 else:
                     self._pool = _PlainPool(host, port, maxsize=self._connections)
             return self._pool
@@ -255,17 +256,7 @@ def _why(error: Exception) -> str:
     return reason(error)
 
 
-def _settled(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Return ``context``, whose sockets keep the deadline, with its ALPN set once and for all.
-
-    urllib3 sets it again for each connection; while another thread connects, that is a use after free in OpenSSL
-    (python/cpython#141012).
-    """
+def _bounded(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Return ``context``, whose sockets keep the deadline."""
     context.sslsocket_class = _TlsSocket
-    context.set_alpn_protocols(["http/1.1"])
-    context.set_alpn_protocols = _leave_as_it_is  # type: ignore[method-assign]
-    return context
-
-
-def _leave_as_it_is(alpn_protocols: object) -> None:
-    pass
+    return settled(context)
