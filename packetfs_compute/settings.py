@@ -38,6 +38,9 @@ __all__ = ["Network", "Settings", "load_settings", "to_environment", "unknown_va
 _MAX_UNIX_PATH: Final = 100
 """Bytes that fit in ``sockaddr_un`` on every system, a margin below Linux's 108 and macOS's 104."""
 
+_TABLES: Final = frozenset({"substrates", "egress"})
+"""Settings that are tables; what is wrong in one, its parser says."""
+
 _READ_ELSEWHERE: Final = frozenset({"CONFIG", "FORCE_KERNEL", "HOST", "NO_EXTENSION"})
 """``PACKETFS_*`` names that are no field here: the file's own path, the kernels' choice, where a
 compute server listens, and a switch of setup.py."""
@@ -156,8 +159,10 @@ def load_settings(environ: Mapping[str, str] | None = None, config: Path | None 
         try:
             given[name] = spec(value)
         except ValueError as error:
-            shown = "not a key" if _SECRET[name] else _shown(value)
-            raise ConfigurationError(f"{source} is {shown}", {"field": source, "hint": str(error)}) from None
+            problem = (
+                "is not a key" if _SECRET[name] else "cannot be used" if name in _TABLES else f"is {_shown(value)}"
+            )
+            raise ConfigurationError(f"{source} {problem}", {"field": source, "hint": str(error)}) from None
     return Settings(**given)
 
 
@@ -169,7 +174,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
     given = {ENV_PREFIX + "CONFIG": os.devnull}
     for f in fields(Settings):
         value = getattr(settings, f.name)
-        if f.name in ("substrates", "egress"):
+        if f.name in _TABLES:
             value = to_json(value) if value else None
         elif f.name == "keys":
             value = ",".join(f"{key.substrate}={key.key_id}:{key.secret}" for key in value)
