@@ -47,7 +47,7 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|s3://[a-z0-9.*-]{1,63}")
 """``*`` stands for the names below a host, and for any part of a bucket's name."""
 _KEY: Final = re.compile(r"([A-Za-z0-9_-]{1,64}):([\x21-\x2b\x2d-\x7e]{16,256})")
-_MAX_SUBSTRATES: Final = 64
+_MAX_SUBSTRATES: Final = 1024
 _MAX_SCRIPT_CHARS: Final = 4096
 
 

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -45,6 +45,8 @@ from packetfs_compute.routing import (
     survey,
     unmeasured,
 )
+from packetfs_compute.routing.pace import Pace
+from packetfs_compute.routing.shortlist import MANY, class_of, pick, rank
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_substrate, substrate_names
 
@@ -55,6 +57,7 @@ _STALE_S: Final = 10.0
 """A snapshot that could not be refreshed for so long says nothing any more: what is declared is the better guess."""
 _IDLE_S: Final = 5.0
 """The refreshing ends this long after the last publish."""
+_MAX_LISTS: Final = 256
 _POSITIONS: Final = {
     **{task_of(op): 2 for op in ("crc32c", "fnv64")},
     **{task_of(op): 3 for op in OPS_WITH_IMM},
@@ -75,6 +78,8 @@ class Router:
     _declared: Survey | None
     _sent: Counter[str]
     _thread: threading.Thread | None
+    _lists: dict[Hashable, Survey]
+    _drawn: list[float]
 
     def __init__(
         self,
@@ -111,13 +116,43 @@ class Router:
             policy, wanted = wanted_of(name, args or (), kwargs or {}, self._settings)
         except JobError:
             return {"queue": queue_of(LOCAL)}
-        substrate = self.decide(wanted, policy).substrate or LOCAL
+        substrate = self._publish(wanted, policy).substrate or LOCAL
         self._sent[substrate] += 1
         return {"queue": queue_of(substrate)}
 
     def decide(self, wanted: Wanted, policy: Policy, tried: Collection[str] = ()) -> Decision:
-        """Decide for one job as a publish does, and count nothing as sent."""
+        """Decide for one job with the whole table, by what a publish knows; count nothing as sent."""
         return decide(wanted, policy, self.survey(), self._random, self._sent, tried)
+
+    def _publish(self, wanted: Wanted, policy: Policy) -> Decision:
+        """Decide for a job that is published now: by a shortlist where the fleet is large, and with the others in mind."""
+        now = self._published_at = self._clock()
+        fleet = self.survey()
+        some, kind, coming = fleet, None, 0.0
+        if len(fleet.outlooks) > MANY:
+            kind = class_of(wanted, policy)
+            some = self._shortlist(wanted, policy, fleet, kind)
+        if fleet.publishers > 1:
+            kind = kind or class_of(wanted, policy)
+            coming = self._pace.rate(kind, now) * (some.publishers - 1)
+            self._pace.sent(kind, now)
+        decision = decide(wanted, policy, some, self._random, self._sent, (), coming)
+        if some is not fleet and (decision.substrate is None or decision.panic):
+            return decide(wanted, policy, fleet, self._random, self._sent)
+        return decision
+
+    def _shortlist(self, wanted: Wanted, policy: Policy, fleet: Survey, kind: Hashable) -> Survey:
+        """Return the places that are worth a look for jobs like this one, found once a snapshot."""
+        lists = self._lists
+        found = lists.get(kind)
+        if found is None or found.at != fleet.at:
+            if len(lists) >= _MAX_LISTS:
+                lists.clear()
+            if len(self._drawn) != len(fleet.outlooks):
+                own = random.Random(self._id)
+                self._drawn = [own.random() for _ in fleet.outlooks]
+            found = lists[kind] = pick(rank(wanted, policy, fleet, self._random), self._drawn, self._random)
+        return found
 
     def survey(self) -> Survey:
         """Return the fleet as this process knows it now, and have it refreshed."""
@@ -135,7 +170,9 @@ class Router:
         """Read the fleet once; raises a :class:`PacketFSError` when it cannot be."""
         fleet = self._fleet or self._open_fleet(self._settings, list(self._places()))
         self._fleet = fleet
-        self._take(fleet.snapshot(self._clock(), self._id))
+        now = self._clock()
+        publishes = now - self._published_at < _IDLE_S  # a worker that only fails jobs over is none to reckon with
+        self._take(fleet.snapshot(now, self._id if publishes else None))
 
     def _take(self, snapshot: Snapshot) -> None:
         # What was sent before the snapshot is in it. What is sent while it is on its way is counted for neither: rare.
@@ -160,7 +197,10 @@ class Router:
         self._declared = None
         self._sent = Counter()
         self._thread = None
-        self._wanted_at = 0.0
+        self._wanted_at = self._published_at = 0.0
+        self._pace = Pace()
+        self._lists = {}
+        self._drawn = []
         self._lock = threading.Lock()
 
     def _start(self) -> None:

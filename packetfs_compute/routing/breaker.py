@@ -13,7 +13,7 @@
     open       failure     open
     open       too_many    open
     open       fallen      open, its time begins again
-    open       risen       half_open                   (two probes in a row were answered)
+    open       risen       half_open                   (two probes were answered, after some that were not)
     half_open  success     closed after three, and then a slow start
     half_open  failure     open, for twice as long as before
     half_open  too_many    open, for twice as long as before

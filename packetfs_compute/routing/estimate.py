@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from packetfs_compute.routing.capabilities import Capabilities
-from packetfs_compute.routing.health import TAU_LEARN_S, TAU_SURPRISE_S, Health
+from packetfs_compute.routing.health import FAILURE_S, TAU_LEARN_S, TAU_OUTCOME_S, TAU_SURPRISE_S, Health
 
 __all__ = ["Line", "learnt", "surprise_of"]
 
@@ -20,6 +20,7 @@ _SURPRISING: Final = 3.0
 """How many times the estimate an attempt takes before it is a surprise and not the usual scatter …"""
 _NEGLIGIBLE_S: Final = 0.02
 """… and by how much at least."""
+_ROUNDING: Final = 1.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,23 @@ def learnt(place: Capabilities, health: Health, now: float) -> Line:
             overhead = 0.0
     measured = fade * health.weight
     mean = (fade * health.sum_y + place.overhead_s) / (measured + 1)
-    surprise = health.surprise_s * math.exp(-passed_s / TAU_SURPRISE_S)
+    surprise = _surprise_s(health) * math.exp(-passed_s / TAU_SURPRISE_S)
     return Line(overhead, slope / 1e6, max(mean, 1e-6), surprise)
+
+
+def _surprise_s(health: Health) -> float:
+    """Return what is left of a surprise, as of ``health.at``.
+
+    A failure counts as five seconds at once. But when an attempt after it was good, it was one of so many, and adds no more
+    than it costs them on average: else one in ten thousand would send all jobs of a busy place elsewhere for ten seconds.
+    That a failure is behind it shows in how far both have faded: what it adds by tau 10 s, its count by tau 30 s.
+    """
+    if health.streak or not health.failures:
+        return health.surprise_s
+    of_failures = FAILURE_S * min(1.0, health.failures) ** (TAU_OUTCOME_S / TAU_SURPRISE_S)
+    if health.surprise_s > of_failures * _ROUNDING:
+        return health.surprise_s
+    return health.surprise_s * health.failures / max(health.calls, 1.0)
 
 
 def surprise_of(expected_s: float, seconds: float) -> float:

@@ -146,10 +146,10 @@ def recorded(health: Health, outcome: Outcome, now: float) -> tuple[Health, bool
 
 
 def probed(health: Health, ok: bool, now: float, jitter: float = 1.0) -> Health:
-    """Return the health after an active probe: three bad ones in a row open the breaker, two good ones let it try."""
+    """Return the health after an active probe: three bad ones open the breaker, two good ones after bad let it try."""
     streak = max(health.probe_streak, 0) + 1 if ok else min(health.probe_streak, 0) - 1
     h = replace(health, probe_streak=streak, probed_at=now)
-    if streak >= RISE:
+    if streak == RISE:  # not at each good one: a place that answers probes and fails attempts would never stay shut out
         return _turned(h, "risen", now, jitter)
     if streak <= -FALL:
         return _turned(h, "fallen", now, jitter)

@@ -26,7 +26,7 @@ def substrate_names(settings: Settings) -> tuple[str, ...]:
     return (LOCAL, *(spec.name for spec in settings.substrates if spec.name != LOCAL))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=2048)
 def load_substrate(name: str, settings: Settings) -> Substrate:
     """Return the substrate ``name`` of the settings' fleet, built on first use.
 

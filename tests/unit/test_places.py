@@ -121,10 +121,10 @@ def test_and_so_is_each_of_them(table: object) -> None:
         parse_substrates({"fly": table})
 
 
-def test_there_may_be_sixty_four() -> None:
-    assert len(parse_substrates({f"s{n}": {} for n in range(64)})) == 64
-    with pytest.raises(ValueError, match="at most 64"):
-        parse_substrates({f"s{n}": {} for n in range(65)})
+def test_there_may_be_a_thousand_and_twenty_four() -> None:
+    assert len(parse_substrates({f"s{n}": {} for n in range(1024)})) == 1024
+    with pytest.raises(ValueError, match="at most 1024"):
+        parse_substrates({f"s{n}": {} for n in range(1025)})
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import inspect
 import os
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
@@ -24,6 +26,7 @@ from packetfs_compute.places import EgressRule, Prices, SubstrateSpec
 from packetfs_compute.router import Router, wanted_of
 from packetfs_compute.routing import Capabilities, Locality, Outcome, Policy, Snapshot, Wanted
 from packetfs_compute.settings import Settings
+from packetfs_compute.substrates import load_fleet
 
 NOW = 1_700_000_000.0
 CRC = "packetfs.crc32c"
@@ -238,15 +241,22 @@ class TestWhatIsMeasured:
         seen.router.decide(Wanted(1), Policy())
         assert threading.current_thread().name not in seen.threads
 
-    def test_it_counts_itself_as_one_publisher(self, seen: Seen) -> None:
+    def test_one_that_publishes_counts_as_one_publisher(self, seen: Seen) -> None:
+        seen.queue()
         seen.router.refresh()
         seen.router.refresh()
-        assert len(set(seen.publishers)) == 1
-        assert seen.publishers[0]
-        assert Router(SETTINGS, seen.open, seen.clock).refresh() is None
-        assert len(set(seen.publishers)) == 2
+        assert len(set(seen.publishers) - {None}) == 1
+        other = Router(SETTINGS, seen.open, seen.clock)
+        other(CRC, (URL,), {}, {}, None)
+        other.refresh()
+        assert len(set(seen.publishers) - {None}) == 2
         assert seen.fleet is not None
         assert seen.fleet.snapshot(NOW).publishers == 2
+
+    def test_one_that_only_looks_counts_as_none(self, seen: Seen) -> None:
+        seen.router.decide(Wanted(1), Policy())
+        seen.router.refresh()
+        assert set(seen.publishers) == {None}
 
     def test_a_store_that_comes_back_is_found_again(self, seen: Seen) -> None:
         seen.break_("local")
@@ -451,3 +461,77 @@ class TestAnything:
         self, steady: Router, name: str, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
         assert steady(JOBS[name].name, args, kwargs, {}) in QUEUES
+
+
+class TestManyPlaces:
+    """A fleet that is worth a shortlist, and publishers that are many."""
+
+    SETTINGS = Settings(substrates=tuple(SubstrateSpec(f"p{n}", "stub", slots=4) for n in range(100)))
+
+    now = NOW
+
+    @pytest.fixture(autouse=True)
+    def _in_the_end_nothing_is_published_any_more(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(module, "_REFRESH_S", 0.01)
+        others = set(router_threads())
+        yield
+        self.now += 1e6
+        for thread in set(router_threads()) - others:
+            thread.join(10)
+
+    def router(self, fleet: StubFleet, random: Any, settings: Settings = SETTINGS) -> Router:
+        return Router(settings, lambda settings, places: fleet, lambda: self.now, random)
+
+    def fleet(self) -> StubFleet:
+        return StubFleet(one.capabilities for one in load_fleet(self.SETTINGS))
+
+    def send(self, router: Router, count: int) -> Counter[str]:
+        places: Counter[str] = Counter()
+        for _ in range(count):
+            route = router(CRC, (URL, 0, 1 << 20), {"policy": {"exclude": ["local"]}}, {}, None)
+            assert route is not None
+            places[route["queue"]] += 1
+        return places
+
+    def test_the_work_is_spread_over_the_shortlist_and_each_publisher_has_its_own(self) -> None:
+        fleet = self.fleet()
+        lists = []
+        for seed in (1, 2):
+            router = self.router(fleet, random.Random(seed).random)
+            router.refresh()
+            places = self.send(router, 200)
+            assert 12 <= len(places) <= 28
+            assert max(places.values()) <= 40
+            lists.append(set(places))
+        assert lists[0] != lists[1]
+
+    def test_a_place_outside_the_shortlist_is_found_where_none_in_it_will_do(self) -> None:
+        fleet = self.fleet()
+        router = self.router(fleet, random.Random(3).random)
+        router.refresh()
+        for name in ("p7", "p93"):
+            route = router(CRC, (URL,), {"policy": {"substrates": [name]}}, {}, None)
+            assert route == {"queue": f"packetfs.{name}"}
+
+    def test_with_other_publishers_in_mind_a_fast_place_is_not_overrun(self) -> None:
+        settings = Settings(substrates=(SubstrateSpec("near", "stub", slots=20, overhead_s=0.05),
+                                        SubstrateSpec("far", "stub", slots=200, overhead_s=0.08)))  # fmt: skip
+        fleet = StubFleet(one.capabilities for one in load_fleet(settings))
+        shares = {}
+        for others in (0, 30):
+            for n in range(others):
+                fleet.snapshot(self.now, f"other-{n}")
+            router = self.router(fleet, random.Random(5).random, settings)
+            policy = {"policy": {"exclude": ["local"]}}
+            sent: Counter[str] = Counter()
+            for n in range(300):
+                if n % 50 == 0:
+                    router.refresh()
+                self.now += 0.02
+                route = router(CRC, (URL, 0, 1024), policy, {}, None)
+                sent[(route or {})["queue"]] += 1
+                for again in range(others):
+                    fleet.snapshot(self.now, f"other-{again}")
+            shares[others] = sent["packetfs.near"] / 300
+        assert shares[0] > 0.5, "alone it has the near place to itself"
+        assert shares[30] < 0.3, "thirty others send as much, and it has room for a few"

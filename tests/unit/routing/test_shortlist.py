@@ -11,7 +11,7 @@ from packetfs_compute.routing import Capabilities, Health, Member, Policy, Snaps
 from packetfs_compute.routing.breaker import Breaker
 from packetfs_compute.routing.egress import locality
 from packetfs_compute.routing.prices import FLY, LAMBDA_ARM64, WORKERS
-from packetfs_compute.routing.shortlist import EXTRA, KEEP, class_of, shortlist, size_class
+from packetfs_compute.routing.shortlist import EXTRA, KEEP, class_of, pick, rank, size_class
 from packetfs_compute.routing.snapshot import OPEN
 
 NOW = 1_000_000.0
@@ -40,6 +40,11 @@ def fleet(count: int = 1500, publishers: int = 50) -> Survey:
 WHOLE = fleet()
 
 
+def shortlist(wanted: Wanted, policy: Policy, of: Survey, rng: Random, **few: int) -> Survey:
+    drawn = [rng.random() for _ in of.outlooks]
+    return pick(rank(wanted, policy, of, rng.random), drawn, rng.random, **few)
+
+
 def score(wanted: Wanted, policy: Policy, of: Survey, random: Callable[[], float]) -> float:
     chosen = decide(wanted, policy, of, random).chosen
     assert chosen is not None
@@ -54,7 +59,7 @@ def test_its_choice_is_as_good_as_the_full_scans(goal: str, source: object) -> N
     worse = []
     for _ in range(60):
         wanted = Wanted(int(10 ** rng.uniform(3, 9)), "https", source)  # type: ignore[arg-type]
-        some = shortlist(wanted, policy, WHOLE, rng.random)
+        some = shortlist(wanted, policy, WHOLE, rng)
         assert len(some.outlooks) <= KEEP + EXTRA
         other = wanted.byte_count or 0
         near = replace(wanted, byte_count=max(1, int(other * rng.uniform(0.5, 2))))
@@ -66,18 +71,18 @@ def test_its_choice_is_as_good_as_the_full_scans(goal: str, source: object) -> N
 
 
 def test_what_is_vetoed_for_good_is_left_out_and_the_unwell_come_last() -> None:
-    some = shortlist(Wanted(10**6, "https", CDN), Policy(exclude=("p1", "p2")), WHOLE, Random(1).random, extra=0)
+    some = shortlist(Wanted(10**6, "https", CDN), Policy(exclude=("p1", "p2")), WHOLE, Random(1), extra=0)
     assert {"p1", "p2"} & {one.place.name for one in some.outlooks} == set()
     assert [one.place.name for one in some.outlooks if one.unwell is not None] == []
     ill = fleet(20)
     for outlook in ill.outlooks[:19]:
         outlook.unwell, outlook.severity = "so it is", OPEN
     ill.outlooks[19].unwell = None
-    assert ill.outlooks[19] in shortlist(Wanted(1, "https", CDN), Policy(), ill, Random(1).random, keep=1).outlooks
+    assert ill.outlooks[19] in shortlist(Wanted(1, "https", CDN), Policy(), ill, Random(1), keep=1).outlooks
 
 
 def test_where_nothing_fits_the_whole_fleet_says_why() -> None:
-    assert shortlist(Wanted(1, "gopher"), Policy(), WHOLE, Random(1).random) is WHOLE
+    assert shortlist(Wanted(1, "gopher"), Policy(), WHOLE, Random(1)) is WHOLE
 
 
 class TestEquals:
@@ -85,7 +90,7 @@ class TestEquals:
     JOB = Wanted(10**6, "https", CDN)
 
     def names(self, seed: int) -> set[str]:
-        some = shortlist(self.JOB, Policy(), self.LIKE, Random(seed).random)
+        some = shortlist(self.JOB, Policy(), self.LIKE, Random(seed))
         return {one.place.name for one in some.outlooks}
 
     def test_each_publisher_keeps_others_and_the_same_ones_each_time(self) -> None:
@@ -94,9 +99,9 @@ class TestEquals:
         assert len(set().union(*map(self.names, range(100)))) > 450
 
     def test_it_says_how_many_publishers_look_at_the_same_place(self) -> None:
-        assert shortlist(self.JOB, Policy(), self.LIKE, Random(1).random).publishers == round(100 * KEEP / 500)
+        assert shortlist(self.JOB, Policy(), self.LIKE, Random(1)).publishers == round(100 * KEEP / 500)
         few = Survey(self.LIKE.outlooks[:KEEP], NOW, 100)
-        assert shortlist(self.JOB, Policy(), few, Random(1).random).publishers == 100
+        assert shortlist(self.JOB, Policy(), few, Random(1)).publishers == 100
 
 
 def test_a_class_is_of_sizes_within_a_factor_of_eight() -> None:

@@ -1,5 +1,6 @@
 """What is true in a simulation: how attempts end, what they cost, which places are alike, and who asks when."""
 
+import itertools
 import math
 from random import Random
 from statistics import mean
@@ -97,7 +98,7 @@ def test_jobs_come_at_the_rate_and_in_the_sizes_that_the_scenario_says() -> None
     given = scenario({}, bursts=[{"start_s": 10, "stop_s": 20, "times": 2}])
     jobs = list(arrivals(given, Random(4)))
     assert [one.number for one in jobs] == list(range(4000))
-    assert all(one.at < after.at for one, after in zip(jobs, jobs[1:], strict=False))
+    assert all(one.at < after.at for one, after in itertools.pairwise(jobs))
     assert sum(one.at < 10 for one in jobs) == pytest.approx(1000, rel=0.1)
     assert sum(10 <= one.at < 20 for one in jobs) == pytest.approx(2000, rel=0.1)
     assert sorted(one.byte_count for one in jobs)[2000] == pytest.approx(1e6, rel=0.1)
