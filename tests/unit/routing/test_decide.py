@@ -386,6 +386,16 @@ _choices: dict[str, st.SearchStrategy[Any]] = {
 
 @patient
 @given(**_choices)
+def test_of_those_that_cost_the_same_the_cheapest_is_one_of_the_fast() -> None:
+    dear = Prices(usd_per_request=0.01)
+    quick, slow = (
+        replace(LOCAL, name=name, overhead_s=seconds, prices=dear) for name, seconds in (("quick", 0.1), ("slow", 5.0))
+    )
+    assert winners(Wanted(KIB), fleet(quick, slow), Policy(goal="cheapest")) == {"quick"}
+    twins = fleet(quick, replace(quick, name="twin"))
+    assert winners(Wanted(KIB), twins, Policy(goal="cheapest")) == {"quick", "twin"}
+
+
 def test_a_decision_is_pure_and_its_table_explains_it(
     wanted: Wanted,
     policy: Policy,
