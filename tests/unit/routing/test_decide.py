@@ -384,8 +384,6 @@ _choices: dict[str, st.SearchStrategy[Any]] = {
 }  # fmt: skip
 
 
-@patient
-@given(**_choices)
 def test_of_those_that_cost_the_same_the_cheapest_is_one_of_the_fast() -> None:
     dear = Prices(usd_per_request=0.01)
     quick, slow = (
@@ -396,6 +394,8 @@ def test_of_those_that_cost_the_same_the_cheapest_is_one_of_the_fast() -> None:
     assert winners(Wanted(KIB), twins, Policy(goal="cheapest")) == {"quick", "twin"}
 
 
+@patient
+@given(**_choices)
 def test_a_decision_is_pure_and_its_table_explains_it(
     wanted: Wanted,
     policy: Policy,
