@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import click
 from rich.console import Console
@@ -17,14 +17,16 @@ from rich.text import Text
 from packetfs_compute import __version__, kernels
 from packetfs_compute.celery import app, broker_errors, celery_config
 from packetfs_compute.embedded import check_redis, holder_pid, redis_server_binary
-from packetfs_compute.errors import BrokerUnavailable, ConfigurationError, JobError
+from packetfs_compute.errors import BrokerUnavailable, ConfigurationError, JobError, Unauthorized
 from packetfs_compute.settings import Settings, load_settings, unknown_variables
-from packetfs_compute.substrates import load_substrate, substrate_names
+from packetfs_compute.substrates import Substrate, load_substrate, substrate_names
 
 __all__ = ["doctor"]
 
 State = Literal["ok", "warn", "fail"]
 _PATIENCE_S: Final = 5.0
+_NOWHERE: Final = "http://192.0.2.1/"
+"""An address of documentation's own (RFC 5737), which every address guard refuses."""
 _COLOURS: Final[dict[State, str]] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -116,7 +118,8 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 def _substrates(settings: Settings) -> Iterator[Finding]:
     """Ask every endpoint of the fleet how it is."""
-    unsigned = {spec.name for spec in settings.substrates if spec.url} - {key.substrate for key in settings.keys}
+    endpoints = {spec.name for spec in settings.substrates if spec.url}
+    unsigned = endpoints - {key.substrate for key in settings.keys}
     for name in substrate_names(settings)[1:]:
         try:
             substrate = load_substrate(name, settings)
@@ -127,8 +130,19 @@ def _substrates(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, "fail", error.message, "its jobs go to other substrates until it answers")
         else:
             about = f"{told['status']}, {told['version']} in {told['region']}, kernels {told['kernel']}"
+            refusal = _refusal(substrate) if name in endpoints else None
+            if refusal is not None:
+                yield Finding(name, "fail", f"{told['status']}, but {refusal['message']}", refusal.get("hint", ""))
+                continue
             hint = f"its requests are not signed: set PACKETFS_KEYS={name}=keyid:secret" if name in unsigned else ""
             yield Finding(name, "warn" if hint else "ok", about, hint)
+
+
+def _refusal(substrate: Substrate) -> dict[str, Any] | None:
+    """Ask an endpoint for what it must refuse, and return its error where it is of the signature."""
+    request = {"program": {"data_url": _NOWHERE, "op": "crc32c", "length": 0}, "timeout": int(_PATIENCE_S * 1000)}
+    error: dict[str, Any] = substrate.invoke(request).get("error", {})
+    return error if error.get("type") == Unauthorized.type else None
 
 
 def _redis(settings: Settings) -> Finding:

@@ -22,8 +22,10 @@ from support.misbehaving import Exchange, RawServer, honest
 from support.nginx import Nginx
 from support.processes import peak_memory_mib, wait_until
 from support.reading import DATA
+from support.system import PACKETFS, environment
 
 from packetfs_compute import kernels
+from packetfs_compute.places import to_json
 from packetfs_compute.signature import HEADER, sign
 
 pytestmark = pytest.mark.integration
@@ -529,3 +531,28 @@ def test_it_needs_neither_queue_nor_boto3() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+class TestDoctor:
+    """`packetfs doctor` beside a running server: the one place that is asked for its signature before any job is."""
+
+    def told(self, tmp_path: Path, server: FlyServer, key: str) -> dict[str, Any]:
+        environ = environment(
+            tmp_path,
+            PACKETFS_SUBSTRATES=to_json((server.spec("fly-a"),)),
+            PACKETFS_KEYS=key,
+            PACKETFS_CONFIG=os.devnull,
+        )
+        done = subprocess.run([*PACKETFS, "doctor", "--json"], env=environ, capture_output=True, text=True, timeout=60)
+        return next(one for one in json.loads(done.stdout)["findings"] if one["check"] == "fly-a")
+
+    def test_a_key_that_is_the_servers(self, tmp_path: Path, fly_server: FlyServer) -> None:
+        found = self.told(tmp_path, fly_server, f"fly-a={fly_server.key_id}:{fly_server.secret}")
+        assert (found["state"], found["message"].split(",")[0]) == ("ok", "healthy")
+
+    @pytest.mark.parametrize("key", ["fly-a=k1:not-the-servers-secret", ""])
+    def test_one_that_is_not(self, tmp_path: Path, fly_server: FlyServer, key: str) -> None:
+        found = self.told(tmp_path, fly_server, key)
+        assert found["state"] == "fail"
+        assert "healthy, but" in found["message"]
+        assert "PACKETFS_KEYS" in found["hint"]
