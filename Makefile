@@ -23,7 +23,7 @@ test: $(STAMP) tools  ## Run every test, and print the coverage
 	$(BIN)/coverage report
 
 test-fast: $(STAMP)  ## Run the tests that start no server of others; under a minute
-	$(BIN)/python -m pytest -m "not integration" --numprocesses auto
+	$(BIN)/python -m pytest -m "not integration" --numprocesses 3 --dist worksteal
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check

@@ -19,6 +19,7 @@ def shipped(name: str) -> Report:
     return simulate(scaled(load_scenario(name), JOBS[name]))
 
 
+@pytest.mark.integration  # thousands of jobs each
 @pytest.mark.parametrize("name", sorted(SEEDS))
 class TestShipped:
     def test_regret_is_under_five_percent(self, name: str) -> None:
@@ -128,6 +129,7 @@ def herd(counting: Counting) -> Report:
     )
 
 
+@pytest.mark.integration  # two herds
 def test_without_a_count_of_what_was_sent_they_would_herd() -> None:
     queues = {counting: herd(counting).longest_queue for counting in ("pace", "count", "none")}  # type: ignore[arg-type]
     assert queues["pace"] <= 40

@@ -25,6 +25,7 @@ from packetfs_compute.program import Op, Program
 from packetfs_compute.routing import Capabilities
 from packetfs_compute.settings import Settings
 from packetfs_compute.signature import HEADER, Verifier
+from packetfs_compute.substrates import endpoint
 from packetfs_compute.substrates.endpoint import EndpointSubstrate
 from packetfs_compute.substrates.fly import FlySubstrate
 from packetfs_compute.substrates.transport import MAX_ANSWER, Transport
@@ -299,7 +300,8 @@ DRIPS: dict[str, Script] = {
 
 @pytest.mark.parametrize("over", ["http", "https"])
 @pytest.mark.parametrize("name", DRIPS)
-def test_a_drip_ends_at_the_deadline(name: str, over: str) -> None:
+def test_a_drip_ends_at_the_deadline(name: str, over: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_MARGIN_S", 0.3)  # there are many of these; the handshake's keeps the whole second
     authority = trustme.CA()
     with Server(DRIPS[name], tls_server(authority) if over == "https" else None) as server:
         url = server.url("", host="localhost", scheme=over)
@@ -308,7 +310,7 @@ def test_a_drip_ends_at_the_deadline(name: str, over: str) -> None:
         error = substrate.invoke({**REQUEST, "timeout": 100})["error"]
         took = time.monotonic() - started
         assert error["type"] == "timeout", error
-        assert 1.0 < took < 4.0  # the attempt's own time and a second for the network
+        assert 0.4 <= took < 3.4  # the attempt's own time and what the network may take
         substrate.close()
 
 
