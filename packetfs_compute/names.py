@@ -39,6 +39,9 @@ TASK_PREFIX: Final = "packetfs."
 LOCAL: Final = "local"
 """The substrate that computes in the worker's own process with the C kernels."""
 
+SUBSTRATES_GROUP: Final = "packetfs.substrates"
+"""The entry points by which another distribution brings a kind of substrate."""
+
 UPKEEP_QUEUE: Final = "packetfs.upkeep"
 PROBE_TASK: Final = "packetfs.probe"
 SWEEP_TASK: Final = "packetfs.sweep"

@@ -46,6 +46,9 @@ Trust = Literal["any", "verified", "own"]
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|s3://[a-z0-9.*-]{1,63}")
 """``*`` stands for the names below a host, and for any part of a bucket's name."""
+_FUNCTION: Final = re.compile(
+    r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]{1,32}:[0-9]{12}:function:)?[A-Za-z0-9_-]{1,64}(?::[A-Za-z0-9$_-]{1,128})?"
+)
 _KEY: Final = re.compile(r"([A-Za-z0-9_-]{1,64}):([\x21-\x2b\x2d-\x7e]{16,256})")
 _MAX_SUBSTRATES: Final = 1024
 _MAX_SCRIPT_CHARS: Final = 4096
@@ -75,6 +78,8 @@ class SubstrateSpec:
     name: str
     kind: str
     url: str | None = None
+    function: str | None = None
+    """An AWS Lambda function: its name or ARN, and after a colon an alias or version."""
     region: str | None = None
     provider: str | None = None
     trust: Trust | None = None
@@ -163,6 +168,7 @@ def _endpoint(raw: object) -> str:
 _SPEC: Final[dict[str, Callable[[object], Any]]] = {
     "kind": _name,
     "url": _endpoint,
+    "function": _matching(_FUNCTION, "give a function's name or ARN, with :alias where one is meant"),
     "region": text,
     "provider": text,
     "trust": _one_of(*get_args(Trust)),

@@ -42,6 +42,7 @@ FLOORS = {
     "packetfs_compute.job": 1,
     "packetfs_compute.routing": 1,
     "packetfs_compute.sources": 1,
+    "packetfs_compute.conform": 2,
     "packetfs_compute.fleet": 2,
     "packetfs_compute.simulator": 2,
     "packetfs_compute.substrates": 2,

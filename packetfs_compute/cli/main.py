@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "upkeep": "packetfs_compute.cli.upkeep:upkeep",
     "simulate": "packetfs_compute.cli.simulate:simulate",
     "doctor": "packetfs_compute.cli.doctor:doctor",
+    "conform": "packetfs_compute.cli.conform:conform",
 }
 _USAGE_ERRORS: Final = (BadProgram, BadPolicy, ConfigurationError)
 EXIT_FAILED: Final = 1
@@ -60,6 +61,7 @@ def cli() -> None:
     packetfs up                                      the whole system on this machine
     packetfs fleet                                   the substrates: health, load, prices
     packetfs doctor                                  what is well and what is not
+    packetfs conform https://endpoint                whether an endpoint keeps the contract
     """
 
 

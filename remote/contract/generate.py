@@ -15,9 +15,10 @@ An object's bytes are described, not stored, so that any language can make them:
 import json
 import random
 from collections.abc import Iterator
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+
+from packetfs_compute.conform.contract import make_bytes
 
 Json = dict[str, Any]
 
@@ -41,25 +42,6 @@ OBJECTS: list[Json] = [
     {"name": "odd", "size": 65_537, "bytes": {"kind": "xorshift32", "seed": 2463534242}},
     {"name": "chunks", "size": 600_011, "bytes": {"kind": "xorshift32", "seed": 20_261_123}},
 ]
-
-
-def make(spec: Json, size: int) -> bytes:
-    """Return the bytes that an object's ``bytes`` describes."""
-    if spec["kind"] == "constant":
-        return bytes([spec["byte"]]) * size
-    if spec["kind"] == "counter":
-        return bytes(i & 255 for i in range(size))
-    if spec["kind"] == "cycle":
-        return bytes(islice(cycle(spec["text"].encode()), size))
-    return bytes(_xorshift32(spec["seed"], size))
-
-
-def _xorshift32(state: int, size: int) -> Iterator[int]:
-    for _ in range(size):
-        state ^= state << 13 & U32
-        state ^= state >> 17
-        state ^= state << 5 & U32
-        yield state & 255
 
 
 def _crc_table() -> list[int]:
@@ -136,7 +118,7 @@ def _ops(index: int, rng: random.Random) -> Json:
 
 def _good(rng: random.Random) -> Iterator[Json]:
     for obj in OBJECTS:
-        data = make(obj["bytes"], obj["size"])
+        data = make_bytes(obj["bytes"], obj["size"])
         for index, (offset, length) in enumerate(_ranges(obj["size"], rng)):
             program: Json = {"offset": offset, **_ops(index, rng)}
             if length is not None:

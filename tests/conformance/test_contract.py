@@ -4,26 +4,29 @@ The vectors are run through :func:`packetfs_compute.executor.execute`, which is 
 """
 
 import copy
+import importlib.util
 import ipaddress
 import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from contract_server import CONTRACT, Object, load_generator, load_objects, serve
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from support.untrusted import holds_a_huge_number, json_values, nearly_requests, patient
 
 from packetfs_compute import errors, names
+from packetfs_compute.conform import serving
 from packetfs_compute.errors import BadProgram, JobError
 from packetfs_compute.executor import execute
 from packetfs_compute.settings import Settings
 from packetfs_compute.wire import failure, parse_request
 
+CONTRACT = Path(__file__).parents[2] / "remote" / "contract"
 DOCUMENT: dict[str, Any] = json.loads((CONTRACT / "vectors.json").read_text("ascii"))
 VECTORS: list[dict[str, Any]] = DOCUMENT["vectors"]
 BAD_REQUESTS: list[dict[str, Any]] = DOCUMENT["badRequests"]
@@ -117,6 +120,16 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
         yield from _parts(part)
 
 
+def load_generator() -> ModuleType:
+    """Return ``remote/contract/generate.py`` as a module; it is no part of any package."""
+    spec = importlib.util.spec_from_file_location("contract_generate", CONTRACT / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class TestVectors:
     def test_the_file_is_what_the_generator_makes(self) -> None:
         generate = load_generator()
@@ -141,9 +154,8 @@ class TestVectors:
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    objects: dict[str, Object] = load_objects()
-    with serve(objects) as url:
-        yield url
+    with serving() as origin:
+        yield origin.url("/objects")
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["id"])

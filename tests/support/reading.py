@@ -3,16 +3,17 @@
 import ipaddress
 from dataclasses import dataclass, replace
 
+from packetfs_compute.conform.misbehaviour import DATA
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources import RangeRequest, Source
+
+__all__ = ["DATA", "LOOPBACK", "OPEN", "Read", "read"]
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 OPEN = replace(Settings(), allow_private_sources=LOOPBACK)
 """Settings under which servers on this machine may be read."""
-
-DATA = bytes(at * at % 251 for at in range(1000))
 
 
 @dataclass(frozen=True)

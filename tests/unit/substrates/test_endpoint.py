@@ -74,7 +74,7 @@ class Server(RawServer):
             number = len(self.heads)
             self.heads.append(head + b"\r\n\r\n")
             self.bodies.append(body)
-        return bool(self._script(Exchange(self, sock, self.heads[number], number)))
+        return bool(self._script(Exchange(self, sock, self.heads[number], "/compute", number)))
 
 
 def place(url: str, *keys: EndpointKey, **more: Any) -> EndpointSubstrate:
