@@ -4,7 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -37,7 +37,7 @@ class Key:
     """The key that an endpoint verifies signatures with."""
 
     key_id: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 class Target(Protocol):
@@ -132,7 +132,11 @@ class InvokedTarget:
 
     def post(self, path: str, document: object) -> Reply:  # noqa: ARG002
         """Run one attempt; see :class:`Target`."""
-        return Reply(None, {}, self._substrate.invoke(document))  # type: ignore[arg-type]  # what is none must be refused
+        try:
+            answer = self._substrate.invoke(document)  # type: ignore[arg-type]  # what is no request must be refused
+        except Exception as error:
+            raise Internal(f"invoke, which never may, raised {type(error).__name__}: {error}") from error
+        return Reply(None, {}, answer)
 
     def health(self) -> Reply:
         """Ask how it is."""
