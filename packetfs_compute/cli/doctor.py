@@ -118,7 +118,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 def _substrates(settings: Settings) -> Iterator[Finding]:
     """Ask every endpoint of the fleet how it is."""
-    endpoints = {spec.name for spec in settings.substrates if spec.url}
+    endpoints = {spec.name for spec in settings.substrates if spec.url and spec.function is None}
     unsigned = endpoints - {key.substrate for key in settings.keys}
     for name in substrate_names(settings)[1:]:
         try:

@@ -26,6 +26,7 @@ from packetfs_compute.places import (
 FLY = {
     "kind": "fly",
     "url": "https://packetfs-compute.fly.dev",
+    "function": "packetfs-compute:live",
     "region": "iad",
     "provider": "fly",
     "trust": "verified",
@@ -39,8 +40,8 @@ FLY = {
     "script": {"answers": ["ok"]},
 }
 FLY_SPEC = SubstrateSpec(
-    "fly-iad", "fly", "https://packetfs-compute.fly.dev", "iad", "fly", "verified", 40, 256, 1 << 40, 900.0, 0.05, 2e8,
-    Prices(usd_per_s=7.8e-7), '{"answers": ["ok"]}',
+    "fly-iad", "fly", "https://packetfs-compute.fly.dev", "packetfs-compute:live", "iad", "fly",
+    "verified", 40, 256, 1 << 40, 900.0, 0.05, 2e8, Prices(usd_per_s=7.8e-7), '{"answers": ["ok"]}',
 )  # fmt: skip
 RULE = {"host": "*.assets.example.com", "usd_per_gb": 0.05, "provider": "aws", "region": "us-east-1"}
 DEEP = pytest.param("[" * 100_000, id="deep")
@@ -81,6 +82,7 @@ def test_a_name_that_is_none_is_told(name: str) -> None:
         ("kind", ["", "Fly", 1, [], True]),
         ("url", ["", "host", "ftp://host", "https://", "https:///path", "http://:80", "https://host:x", "https://host:0",
                  "https://[::1", 5]),
+        ("function", ["", 1, "a b", "x" * 65, "a:", "a:b:c", "a/b", "arn:aws:lambda:x:1:function:a", "a\n"]),
         ("region", ["", " ", 1, []]),
         ("provider", ["", 1]),
         ("trust", ["", "Own", "none", 1, True, ["own"], {}]),
@@ -101,6 +103,15 @@ def test_a_wrong_field_is_named_with_what_would_be_right(field: str, wrong: list
         assert str(caught.value).startswith(f"substrates.fly-iad.{field} is ")
         assert "give " in str(caught.value) or "name it" in str(caught.value) or "has no field" in str(caught.value)
         assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["f", "packetfs-compute", "f:live", "f:7", "f:$LATEST", "arn:aws:lambda:us-east-1:123456789012:function:f",
+     "arn:aws-us-gov:lambda:us-gov-west-1:123456789012:function:f:live"],
+)  # fmt: skip
+def test_a_function_of_lambda(function: str) -> None:
+    assert parse_substrates({"aws": {"kind": "lambda", "function": function}})[0].function == function
 
 
 def test_an_unknown_field_is_named_and_the_known_ones_told() -> None:
@@ -222,6 +233,7 @@ _specs = st.builds(
     name=_names,
     kind=_names,
     url=st.none() | st.sampled_from(["https://host", "http://[::1]:8080/x"]),
+    function=st.none() | st.sampled_from(["f", "f:live"]),
     region=st.none() | _texts,
     provider=st.none() | _texts,
     trust=st.sampled_from([None, "any", "verified", "own"]),

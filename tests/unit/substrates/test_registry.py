@@ -9,6 +9,7 @@ import pytest
 from packetfs_compute.errors import BadPolicy, ConfigurationError
 from packetfs_compute.names import LOCAL
 from packetfs_compute.places import Prices, SubstrateSpec, parse_substrates
+from packetfs_compute.routing.prices import CLOUD_RUN, FLY, VERCEL, WORKERS
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_fleet, load_substrate, substrate_names
 
@@ -60,6 +61,23 @@ class TestLoad:
         assert plain.schemes == capabilities.schemes, "what is not said is the kind's own"
         assert plain.memory_mb != 321
 
+    @pytest.mark.parametrize(
+        ("kind", "provider", "prices"),
+        [("cloudflare", "cloudflare", WORKERS), ("cloudrun", "gcp", CLOUD_RUN), ("fly", "fly", FLY),
+         ("vercel", "vercel", VERCEL)],
+    )  # fmt: skip
+    def test_each_kind_behind_http_declares_what_its_platform_is(
+        self, kind: str, provider: str, prices: Prices
+    ) -> None:
+        settings = Settings(substrates=(SubstrateSpec("there", kind, url="https://there.example.com"),))
+        found = load_substrate("there", settings).capabilities
+        assert (found.name, found.kind, found.provider, found.prices, found.trust) == (
+            "there", kind, provider, prices, "own",
+        )  # fmt: skip
+        assert found.schemes == {"http", "https"}
+        with pytest.raises(ConfigurationError, match="url is missing"):
+            load_substrate("there", Settings(substrates=(SubstrateSpec("there", kind),)))
+
     @pytest.mark.parametrize("name", ["", "nowhere", "Local", "packetfs.local"])
     def test_an_unknown_name_is_refused_and_the_known_ones_named(self, name: str) -> None:
         with pytest.raises(BadPolicy) as caught:
@@ -74,7 +92,9 @@ class TestLoad:
                 load()
             assert str(caught.value) == "substrates.moon is of the unknown kind 'rocket'"
             assert caught.value.details["field"] == "substrates.moon.kind"
-            assert f"set kind to one of {LOCAL}, " in (caught.value.hint or "")
+            assert "set kind to one of cloudflare, cloudrun, fly, lambda, local, stub, vercel, or" in (
+                caught.value.hint or ""
+            )
         assert load_substrate("one", settings).capabilities.name == "one", "the others are as good as before"
 
 
@@ -84,7 +104,7 @@ def test_knowing_the_names_loads_none_of_them() -> None:
         "from packetfs_compute.places import SubstrateSpec;"
         "from packetfs_compute.substrates import substrate_names;"
         "substrate_names(Settings(substrates=(SubstrateSpec('one', 'stub'),)));"
-        "kinds = {'packetfs_compute.substrates.' + name for name in ('local', 'stub', 'fly')};"
+        "kinds = {'packetfs_compute.substrates.' + name for name in ('local', 'stub', 'fly', 'cloudflare', 'aws_lambda')};"
         "assert not kinds & set(sys.modules), kinds & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
