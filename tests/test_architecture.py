@@ -41,6 +41,7 @@ FLOORS = {
     "packetfs_compute.executor": 1,
     "packetfs_compute.job": 1,
     "packetfs_compute.routing": 1,
+    "packetfs_compute.serving": 1,
     "packetfs_compute.sources": 1,
     "packetfs_compute.conform": 2,
     "packetfs_compute.fleet": 2,
@@ -78,6 +79,8 @@ LATE_IMPORTS = {
         "packetfs_compute.sources.http",
         "packetfs_compute.sources.dial",
     ): "urllib3; a dispatcher that presigns needs none",
+    ("packetfs_compute.substrates.aws_lambda", "boto3"): "300 ms, and only who runs attempts needs it",
+    ("packetfs_compute.substrates.aws_lambda", "botocore"): "comes with boto3",
     ("packetfs_compute.sources.s3", "boto3"): "optional, and 300 ms",
     ("packetfs_compute.sources.s3", "botocore"): "comes with boto3",
 }
@@ -208,7 +211,9 @@ def run(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["executor", "substrates.local", "substrates.fly", "fleet", "dispatch"])
+@pytest.mark.parametrize(
+    "name", ["executor", "serving", "substrates.local", "substrates.fly", "substrates.aws_lambda", "fleet", "dispatch"]
+)
 def test_running_an_attempt_needs_neither_queue_nor_boto3(name: str) -> None:
     loaded = run(f"import sys, packetfs_compute.{name}; print(*sorted(sys.modules))").split()
     assert f"packetfs_compute.{name}" in loaded
@@ -336,7 +341,7 @@ def test_no_module_reaches_for_what_another_keeps_to_itself(module: Module) -> N
 SHIPPED = [
     path
     for path in ROOT.rglob("*.py")
-    if path.relative_to(ROOT).parts[0] not in ("tests", "build", "node_modules") and ".venv" not in path.parts
+    if path.relative_to(ROOT).parts[0] not in ("tests", "build", ".venv", ".tools") and "node_modules" not in path.parts
 ]
 
 

@@ -28,6 +28,7 @@ from packetfs_compute.retry_after import retry_after_s
 from packetfs_compute.routing import Capabilities, declared
 from packetfs_compute.settings import Settings
 from packetfs_compute.signature import HEADER, sign
+from packetfs_compute.substrates.answers import json_of
 from packetfs_compute.substrates.transport import Reply, Transport
 from packetfs_compute.wire import (
     ComputeRequest,
@@ -91,7 +92,7 @@ class EndpointSubstrate:
         reply = self._transport.exchange("GET", f"{self._base}/health", b"", _FIELDS, Deadline.after(timeout_s))
         if reply.status != 200:
             raise _refusal(reply, None, self._now())
-        return parse_health(_json(reply))
+        return parse_health(json_of(reply.body))
 
     def close(self) -> None:
         """Close the idle connections; it may still be used."""
@@ -132,7 +133,7 @@ def _answer(reply: Reply, asked: ComputeRequest, now_s: float) -> dict[str, Any]
     """Return the answer that ``reply`` is, or raise what it amounts to."""
     if reply.status != 200:
         raise _refusal(reply, asked, now_s)
-    answer = parse_answer(_json(reply), asked)
+    answer = parse_answer(json_of(reply.body), asked)
     if not answer["success"]:
         raise Internal("the substrate's answer cannot be trusted: a failure with status 200")
     return answer
@@ -161,19 +162,7 @@ def _said(reply: Reply, asked: ComputeRequest | None) -> JobError | None:
     if asked is None:
         return None
     try:
-        answer = parse_answer(_json(reply), asked)
+        answer = parse_answer(json_of(reply.body), asked)
     except Internal:
         return None
     return None if answer["success"] else error_from_wire(answer["error"])
-
-
-def _json(reply: Reply) -> object:
-    """Return the JSON of a body; NaN, nesting without end and numbers without end are none (RFC 8259)."""
-    try:
-        return json.loads(reply.body.decode("utf-8"), parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise Internal("the substrate's answer cannot be trusted: it is no JSON") from error
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(text)

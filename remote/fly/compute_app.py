@@ -7,8 +7,7 @@ Nothing in here knows a platform; ``server.py`` beside it does. What a stranger 
 - ``max_concurrency`` attempts run at once, each in a thread of its own. One more is answered with 429 at once: there is
   no queue. A batch takes the slots that are free, at least one, and runs its jobs on these.
 - A slot is given back when its attempt has ended, which its timeout sees to, whether or not the client is still there.
-- A local file is nothing that a program from elsewhere may read, nor is what this machine's own keys would open:
-  ``file_roots`` is emptied, and ``s3://`` is presigned where jobs are dispatched.
+- What jobs from elsewhere may not open, :mod:`packetfs_compute.serving` keeps from them.
 """
 
 import asyncio
@@ -18,7 +17,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -32,17 +30,17 @@ from packetfs_compute.errors import (
     BadProgram,
     Busy,
     ConfigurationError,
-    ForbiddenSource,
     Internal,
     JobError,
     TooLarge,
     Unauthorized,
     error_class,
 )
-from packetfs_compute.executor import execute, health
+from packetfs_compute.executor import health
+from packetfs_compute.serving import attempt, batch_jobs, for_others
 from packetfs_compute.settings import Settings
 from packetfs_compute.signature import HEADER, Verifier
-from packetfs_compute.validation import bad, require_object, show
+from packetfs_compute.validation import show
 from packetfs_compute.wire import failure, job_id_of
 
 __all__ = ["create_app"]
@@ -51,7 +49,6 @@ _MAX_BODY: Final = 1 << 16
 _MAX_BATCH_BODY: Final = 1 << 20
 _MAX_BODIES: Final = 32 << 20
 """Most bytes of bodies under way at once: they come before their signatures do."""
-_MAX_JOBS: Final = 64
 _BODY_TIMEOUT_S: Final = 10.0
 _RETRY_AFTER_S: Final = 1
 
@@ -106,7 +103,7 @@ class _Server:
     """The three endpoints."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = replace(settings, file_roots=())
+        self._settings = for_others(settings)
         self._verifier = Verifier(settings.signing_keys) if settings.signing_keys else None
         self._buffered = 0
         self.slots = _Slots(settings.max_concurrency)
@@ -127,7 +124,7 @@ class _Server:
     async def batch(self, request: Request) -> Response:
         started_s = time.perf_counter()
         try:
-            jobs = _jobs(_parse(await self._body(request, _MAX_BATCH_BODY)))
+            jobs = batch_jobs(_parse(await self._body(request, _MAX_BATCH_BODY)))
             return _reply(200, {"results": await self._attempts(jobs)})
         except JobError as error:
             return _answer(request, failure(None, error, time.perf_counter() - started_s))
@@ -140,7 +137,7 @@ class _Server:
         async def work() -> None:
             try:
                 for at, job in waiting:
-                    answers[at] = await loop.run_in_executor(self.threads, _execute, job, self._settings)
+                    answers[at] = await loop.run_in_executor(self.threads, attempt, job, self._settings)
             finally:
                 self.slots.give()
 
@@ -185,16 +182,6 @@ class _Server:
         return bytes(body)
 
 
-def _execute(job: object, settings: Settings) -> dict[str, Any]:
-    program = job.get("program") if isinstance(job, Mapping) else None
-    url = program.get("data_url") if isinstance(program, Mapping) else None
-    if isinstance(url, str) and url[:3].lower() == "s3:":
-        hint = "dispatchers do it with packetfs_compute.sources.presign"
-        details = {"field": "program.data_url", "hint": hint}
-        return failure(job_id_of(job), ForbiddenSource("s3:// must be presigned where jobs are dispatched", details), 0)
-    return execute(job, settings)
-
-
 def _parse(body: bytes) -> object:
     """Return the JSON of a body. Other encodings, NaN, nesting without end and numbers without end are none."""
     try:
@@ -207,13 +194,6 @@ def _parse(body: bytes) -> object:
 
 def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number")
-
-
-def _jobs(raw: object) -> list[object]:
-    jobs = require_object(raw, "request", frozenset({"jobs"})).get("jobs")
-    if not isinstance(jobs, list) or len(jobs) > _MAX_JOBS:
-        raise bad("request.jobs", f"is {show(jobs)}", f"give a list of at most {_MAX_JOBS} jobs")
-    return jobs
 
 
 def _busy(message: str) -> Busy:

@@ -9,7 +9,7 @@ import pytest
 from packetfs_compute.errors import BadPolicy, ConfigurationError
 from packetfs_compute.names import LOCAL
 from packetfs_compute.places import Prices, SubstrateSpec, parse_substrates
-from packetfs_compute.routing.prices import CLOUD_RUN, FLY, VERCEL, WORKERS
+from packetfs_compute.routing.prices import CLOUD_RUN, FLY, OUR_WORKER, VERCEL
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_fleet, load_substrate, substrate_names
 
@@ -63,7 +63,7 @@ class TestLoad:
 
     @pytest.mark.parametrize(
         ("kind", "provider", "prices"),
-        [("cloudflare", "cloudflare", WORKERS), ("cloudrun", "gcp", CLOUD_RUN), ("fly", "fly", FLY),
+        [("cloudflare", "cloudflare", OUR_WORKER), ("cloudrun", "gcp", CLOUD_RUN), ("fly", "fly", FLY),
          ("vercel", "vercel", VERCEL)],
     )  # fmt: skip
     def test_each_kind_behind_http_declares_what_its_platform_is(
