@@ -6,11 +6,12 @@ the source is apart (:mod:`packetfs_compute.routing.egress`): where the bytes li
 """
 
 import math
+from dataclasses import replace
 from typing import Final
 
 from packetfs_compute.places import Prices
 
-__all__ = ["CLOUD_RUN", "FLY", "LAMBDA_ARM64", "LAMBDA_X86", "VERCEL", "WORKERS", "attempt_usd"]
+__all__ = ["CLOUD_RUN", "FLY", "LAMBDA_ARM64", "LAMBDA_X86", "OUR_WORKER", "VERCEL", "WORKERS", "attempt_usd"]
 
 _MB_PER_GB: Final = 1024
 _SLACK: Final = 1e-6
@@ -18,6 +19,9 @@ _SLACK: Final = 1e-6
 
 WORKERS: Final = Prices(usd_per_request=0.30e-6, usd_per_cpu_s=0.02e-3, cpu_s_per_gb=0.4, cpu_s_per_request=1e-3)
 """$0.30 a million requests, $0.02 a million CPU-milliseconds; waiting for the source is free."""
+OUR_WORKER: Final = replace(WORKERS, usd_per_request=2.75e-6, cpu_s_per_gb=1.0, cpu_s_per_request=2e-3)
+"""What ``remote/cloudflare/`` makes of that: a job is one request, three calls to Durable Objects ($0.15 a million) and two
+rows written there ($1.00 a million); its CPU time is measured, an upper bound."""
 LAMBDA_X86: Final = Prices(usd_per_request=0.20e-6, usd_per_gb_s=0.0000166667, step_s=0.001)
 LAMBDA_ARM64: Final = Prices(usd_per_request=0.20e-6, usd_per_gb_s=0.0000133334, step_s=0.001)
 FLY: Final = Prices(usd_per_s=7.8e-7)

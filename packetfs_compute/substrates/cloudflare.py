@@ -2,7 +2,7 @@
 
 from packetfs_compute.places import SubstrateSpec
 from packetfs_compute.routing import Capabilities
-from packetfs_compute.routing.prices import WORKERS
+from packetfs_compute.routing.prices import OUR_WORKER
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates.endpoint import EndpointSubstrate
 
@@ -17,7 +17,8 @@ class CloudflareSubstrate(EndpointSubstrate):
             name="cloudflare",
             trust="own",
             memory_mb=128,
-            max_range_bytes=16 << 30,  # what five operations take of the five minutes of CPU time that it may use
+            max_range_bytes=8
+            << 30,  # what five operations may take of the minute of CPU time that wrangler.jsonc gives it
             max_duration_s=300.0,
             schemes=frozenset({"http", "https"}),
             kind="cloudflare",
@@ -25,6 +26,6 @@ class CloudflareSubstrate(EndpointSubstrate):
             slots=100,
             overhead_s=0.03,
             bytes_per_s=1e8,
-            prices=WORKERS,
+            prices=OUR_WORKER,
         )
         super().__init__(spec, settings, defaults)

@@ -8,7 +8,7 @@ from support.untrusted import patient
 from packetfs_compute.places import Prices
 from packetfs_compute.routing import Capabilities, attempt_usd, locality
 from packetfs_compute.routing.egress import usd_per_byte
-from packetfs_compute.routing.prices import CLOUD_RUN, FLY, LAMBDA_ARM64, LAMBDA_X86, VERCEL, WORKERS
+from packetfs_compute.routing.prices import CLOUD_RUN, FLY, LAMBDA_ARM64, LAMBDA_X86, OUR_WORKER, VERCEL, WORKERS
 
 GB = 10**9
 MIB = 1 << 20
@@ -27,6 +27,9 @@ def about(usd: float) -> object:
         (WORKERS, 128, 0, 0.0, 0.30 / MILLION + 1 * 0.02 / MILLION),
         (WORKERS, 128, GB, 0.5, 0.30 / MILLION + 401 * 0.02 / MILLION),
         (WORKERS, 128, GB, 500.0, 0.30 / MILLION + 401 * 0.02 / MILLION),
+        # Ours: three calls to Durable Objects at $0.15 a million and two rows at $1.00 a million besides.
+        (OUR_WORKER, 128, 0, 0.0, (0.30 + 3 * 0.15 + 2 * 1.00) / MILLION + 2 * 0.02 / MILLION),
+        (OUR_WORKER, 128, GB, 0.5, 2.75 / MILLION + 1002 * 0.02 / MILLION),
         # Lambda: $0.20 a million requests; GB-seconds in steps of 1 ms, by architecture.
         (LAMBDA_X86, 1024, 0, 0.0, 0.20 / MILLION),
         (LAMBDA_X86, 1024, GB, 1.0, 0.20 / MILLION + 0.0000166667),
