@@ -122,13 +122,15 @@ class Invokable(Protocol):
 
 
 class InvokedTarget:
-    """A substrate that is not asked over HTTP by us: the local one, a function invoked by its vendor's API, a plug-in's."""
+    """A place that is not asked over HTTP by us: the local one, a function invoked by its vendor's API, a plug-in's.
 
-    batches: Final = False
+    ``batches`` says that its ``invoke`` takes the body of ``/compute/batch`` as well.
+    """
+
     http: Final = None
 
-    def __init__(self, substrate: Invokable) -> None:
-        self._substrate = substrate
+    def __init__(self, substrate: Invokable, batches: bool = False) -> None:
+        self._substrate, self.batches = substrate, batches
 
     def post(self, path: str, document: object) -> Reply:  # noqa: ARG002
         """Run one attempt; see :class:`Target`."""

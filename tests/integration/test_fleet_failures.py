@@ -6,19 +6,18 @@ server is the nearest, so it has the traffic until it fails.
 """
 
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import crc32c as crc32c_package
 import pytest
 from support.faulty import FaultyProxy, faulty_proxy
 from support.fly import FlyServer
+from support.load import Load
 from support.nginx import Nginx
 from support.processes import wait_until
 from support.system import RunningSystem, end_system, publishing_to, start_system
@@ -72,41 +71,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, nginx: Nginx) -> Iterator[Fl
         yield Fleet(system, servers, proxies, nginx.url("fleet.bin"), shared)
 
 
-class Load:
-    """Jobs at a steady rate from a thread of its own, for as long as the context lasts; then every result is checked."""
-
-    def __init__(self, url: str, policy: dict[str, Any]) -> None:
-        self._url, self._policy = url, policy
-        self._pending: list[tuple[int, Any]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._publish)
-        self.results: list[dict[str, Any]] = []
-
-    def _publish(self) -> None:
-        rng = random.Random(5)
-        while not self._stop.wait(RATE_S):
-            offset = rng.randrange(len(DATA) - LENGTH)
-            self._pending.append((offset, crc32c.delay(self._url, offset, LENGTH, policy=self._policy)))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        if error is None:
-            for offset, pending in self._pending:
-                result = pending.get(timeout=60)  # raises where the job failed or was lost
-                assert result["value"] == crc32c_package.crc32c(DATA[offset : offset + LENGTH])
-                assert result["attempts"][-1] == {**result["attempts"][-1], "ok": True, "error": None}
-                assert result["attempts"][-1]["substrate"] == result["substrate"]
-                self.results.append(result)
-            assert len(self.results) == len(self._pending) > 0
-
-
 def _kill(fleet: Fleet) -> None:
     fleet.servers["fly-a"].kill()
 
@@ -139,7 +103,7 @@ def test_a_place_that_fails_loses_no_job_and_its_traffic_moves_and_comes_back(fl
     proxy = fleet.proxies["fly-a"]
     wait_until(lambda: fleet.breaker("fly-a") == "closed", "fly-a is well to begin with", 60)
     opened = fleet.health("fly-a").opened
-    with Load(fleet.url, REMOTE) as load:
+    with Load(fleet.url, DATA, REMOTE, every_s=RATE_S) as load:
         began = time.monotonic()
         wait_until(lambda: proxy.computed_since(began) >= 20, "fly-a has the traffic")
         begin(fleet)
@@ -171,7 +135,7 @@ def test_where_all_remote_places_are_dead_this_machine_computes(fleet: Fleet) ->
         server.kill()
     try:
         policy = {"exclude": ["stub"]}
-        with Load(fleet.url, policy) as load:
+        with Load(fleet.url, DATA, policy, every_s=RATE_S) as load:
             time.sleep(4)
         places = Counter(result["substrate"] for result in load.results)
         assert set(places) == {"local"}
