@@ -1,7 +1,19 @@
 /**
  * What a platform gives the core, and what the core asks of it: the whole seam between `edge/` and a vendor.
  *
- * The core knows Web APIs only. A handler builds one `Platform` and hands every `Request` to `serve(platform, request)`.
+ * The core knows Web APIs only. A handler builds a `Platform` and hands every `Request` to `serve(platform, request)`.
+ * What the core relies on beyond the types:
+ *
+ * - `settings` is one object for as long as the isolate lives (`parseSettings(env)`, once): slots, imported keys and
+ *   known versions are kept by its identity. `kernels` is likewise one `new Kernels(module)`. The rest may be new with
+ *   each request, as `defer` and `region` are on Workers.
+ * - `settings.fault` need not be looked at: `serve` then answers everything with 500, naming the variable.
+ * - What `BlockCache.put` was given, `get` gives back byte for byte: `bytes` is not the block alone, but `FRAME_BYTES`
+ *   (16) of length and checksum before it. The core checks them, so that a damaged entry is a miss. `put` may keep
+ *   `bytes`.
+ * - `get` and `put` that take over a second are given up; at most three `put`s of a job are under way at once, each of
+ *   which is also handed to `defer`.
+ * - A `Coordinator` that rejects fails no job: the job is then computed without it, or its own run's answer is taken.
  */
 
 import type { Kernels } from "./kernels";
@@ -38,7 +50,7 @@ export interface ReplayGuard {
 
 /** A cache of whole blocks of an object's version. Every failure of it is a miss: nothing depends on it. */
 export interface BlockCache {
-  /** Bytes of a block; the last one of an object is shorter. */
+  /** Bytes of a block, without its frame; the last one of an object is shorter. */
   readonly blockBytes: number;
   get(key: BlockKey): Promise<Uint8Array | null>;
   put(key: BlockKey, bytes: Uint8Array): Promise<void>;
@@ -54,8 +66,8 @@ export interface BlockKey {
 
 export interface Coordinator {
   /**
-   * Answer `request`, which has a job id: with the answer that the same job was given before, with that of a run that is
-   * under way, or else with that of `compute`. Only a success is remembered, and only for the same program.
+   * Answer `request`, which has a job id: with the answer that the same job was given before, with that of a run that
+   * is under way, or else with that of `compute`. Only a success is remembered, and only for the same program.
    */
   run(request: ComputeRequest, compute: () => Promise<Answer>): Promise<Answer>;
 }
