@@ -40,10 +40,16 @@ types: $(STAMP) $(NPM)  ## Check types, strictly
 chaos: $(STAMP) tools  ## Kill 20 workers and 10 Redis servers under 10,000 jobs, and count what was lost
 	cd tests && ../$(BIN)/python -m chaos.nothing_lost
 
-bench: $(STAMP)  ## Measure the kernels, HTTP reading and publishing against their peers
+containers: $(STAMP)  ## Build the images with buildah and run them with podman, as root on Debian; some minutes
+	@command -v buildah podman mmdebstrap >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends \
+	  buildah podman runc mmdebstrap >/dev/null; }
+	$(BIN)/python -m pytest tests/containers -s
+
+bench: $(STAMP) $(NPM) tools  ## Measure the kernels, HTTP reading, publishing and the places against their peers
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/http_range.py
 	$(BIN)/python benchmarks/publish.py
+	$(BIN)/python benchmarks/substrates.py
 
 sanitize: $(STAMP)  ## Run the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	rm -rf build/sanitize && mkdir -p build/sanitize
@@ -55,12 +61,16 @@ sanitize: $(STAMP)  ## Run the kernels' tests under AddressSanitizer and Undefin
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	  $(CURDIR)/$(BIN)/python -m pytest -q tests/unit/kernels tests/conformance/test_kernels.py
 
-lock: $(STAMP)  ## Pin the development environment anew
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	     --no-annotate --no-header --no-strip-extras
+
+lock: $(STAMP)  ## Pin anew what is installed: for development, as tools, and in the images
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --no-strip-extras --extra fly --extra flower --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --no-strip-extras requirements/tools.in --output-file requirements/tools.txt
+	$(COMPILE) --extra fly --extra flower --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
+	$(COMPILE) requirements/tools.in --output-file requirements/tools.txt
+	$(COMPILE) --constraint requirements/dev.txt deploy/build.in --output-file deploy/build.txt
+	$(COMPILE) --constraint requirements/dev.txt deploy/server.in --output-file deploy/server.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra flower setup.cfg --output-file deploy/worker.txt
 
 kit: $(NPM)  ## Install what places are built and deployed with, into .tools: node, zig, sam, aws, hadolint
 

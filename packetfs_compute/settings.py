@@ -41,9 +41,9 @@ _MAX_UNIX_PATH: Final = 100
 _TABLES: Final = frozenset({"substrates", "egress"})
 """Settings that are tables; what is wrong in one, its parser says."""
 
-_READ_ELSEWHERE: Final = frozenset({"CONFIG", "FORCE_KERNEL", "HOST", "NO_EXTENSION"})
+_READ_ELSEWHERE: Final = frozenset({"CONFIG", "FORCE_KERNEL", "GRACE_S", "HOST", "NO_EXTENSION"})
 """``PACKETFS_*`` names that are no field here: the file's own path, the kernels' choice, where a
-compute server listens, and a switch of setup.py."""
+compute server listens and how long it takes to end, and a switch of setup.py."""
 
 
 def _setting(default: Any, parse: Callable[[object], Any], *, secret: bool = False) -> Any:

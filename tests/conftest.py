@@ -1,3 +1,13 @@
 """Fixtures that tests of several modules share; each lives in ``support/``."""
 
-pytest_plugins = ["support.nginx", "support.objectstore", "support.system", "support.valkey", "support.fly"]
+pytest_plugins = [
+    "support.awslambda",
+    "support.edge",
+    "support.fly",
+    "support.nginx",
+    "support.objectstore",
+    "support.system",
+    "support.valkey",
+    "support.vercel",
+    "support.workerd",
+]

@@ -110,9 +110,9 @@ class Origin:
 
     def _start(self, run: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=self._run, args=(run, *args), daemon=True)
-        with self._lock:
+        with self._lock:  # whoever closes it joins the threads that are there, and those must have begun
             self._threads.add(thread)
-        thread.start()
+            thread.start()
 
     def _run(self, run: Callable[..., None], *args: object) -> None:
         try:

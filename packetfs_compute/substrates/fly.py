@@ -23,7 +23,7 @@ class FlySubstrate(EndpointSubstrate):
             schemes=frozenset({"http", "https"}),
             kind="fly",
             provider="fly",
-            slots=25,
+            slots=16,
             overhead_s=0.05,
             bytes_per_s=1e8,
             prices=FLY,

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +78,7 @@ def create_app(settings: Settings) -> Starlette:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # such a redirect would lead to wherever the Host field says
-    app.state.slots = server.slots
+    app.state.running = server.running
     return app
 
 
@@ -106,6 +107,8 @@ class _Server:
         self._settings = for_others(settings)
         self._verifier = Verifier(settings.signing_keys) if settings.signing_keys else None
         self._buffered = 0
+        self.running: set[int] = set()
+        """The threads in which attempts run, which outlast the tasks that wait for them."""
         self.slots = _Slots(settings.max_concurrency)
         self.threads = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="attempt")
 
@@ -137,7 +140,7 @@ class _Server:
         async def work() -> None:
             try:
                 for at, job in waiting:
-                    answers[at] = await loop.run_in_executor(self.threads, attempt, job, self._settings)
+                    answers[at] = await loop.run_in_executor(self.threads, self._attempt, job)
             finally:
                 self.slots.give()
 
@@ -145,6 +148,14 @@ class _Server:
         # Tasks of their own: if this one is cancelled, they still end, and give their slots back when they do.
         await asyncio.shield(asyncio.gather(*workers))
         return [answers[at] for at in range(len(jobs))]
+
+    def _attempt(self, job: object) -> dict[str, Any]:
+        thread = threading.get_ident()
+        self.running.add(thread)
+        try:
+            return attempt(job, self._settings)
+        finally:
+            self.running.discard(thread)
 
     async def _body(self, request: Request, limit: int) -> bytes:
         """Return the request's body, once it is all here and its signature is good."""

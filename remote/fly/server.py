@@ -28,7 +28,7 @@ _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 512
 _MAX_CONNECTIONS: Final = 1024
 _GRACE_S: Final = 25
-"""For attempts to end after SIGTERM; Fly's ``kill_timeout`` must be longer."""
+"""For attempts to end after SIGTERM, where nothing else is said; Fly's ``kill_timeout`` must be longer."""
 
 
 def settings_of(environ: Mapping[str, str]) -> Settings:
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The HTTP compute server of PacketFS.", prog="server.py")
     parser.add_argument("--host", default=os.environ.get("PACKETFS_HOST") or "127.0.0.1", help="also PACKETFS_HOST")
     parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 8080, help="also PORT")
+    grace_s = os.environ.get("PACKETFS_GRACE_S") or _GRACE_S
+    parser.add_argument("--grace", type=int, default=grace_s, help="seconds for attempts to end; also PACKETFS_GRACE_S")
     parser.add_argument("--access-log", action="store_true", help="log every request")
     options = parser.parse_args(arguments)
     try:
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         application, options.host, options.port,
         access_log=options.access_log, server_header=False, http="h11", ws="none", loop="asyncio", lifespan="on",
         proxy_headers=False, h11_max_incomplete_event_size=_MAX_HEAD, timeout_keep_alive=_KEEP_ALIVE_S, backlog=_BACKLOG,
-        limit_concurrency=_MAX_CONNECTIONS, timeout_graceful_shutdown=_GRACE_S,
+        limit_concurrency=_MAX_CONNECTIONS, timeout_graceful_shutdown=max(0, options.grace),
     )  # fmt: skip
     # uvicorn raises the signal again when it has shut down, and an end that was asked for is no failure.
     for ended_by in (signal.SIGTERM, signal.SIGINT):
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = 0 if server.started else 1
     except SystemExit as end:
         status = int(end.code or 0)
-    if application.state.slots.free < application.state.slots.all:
+    if application.state.running:
         logging.shutdown()
         os._exit(status)  # attempts that outlasted the grace are in threads, for which Python would wait
     return status

@@ -427,6 +427,17 @@ def test_it_ends_when_it_is_told_to(tmp_path: Path, how: signal.Signals) -> None
         assert "Traceback" not in server.log.read_text()
 
 
+def test_its_grace_can_be_set(tmp_path: Path) -> None:
+    """An attempt that takes longer does not keep the server: it is cut off, and run again elsewhere."""
+    slow = RawServer(lambda exchange: exchange.wait(60))
+    with slow as source, FlyServer(tmp_path, PACKETFS_GRACE_S="1") as server, ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(Client(server).post, job(source.url(), timeout=60_000))
+        wait_until(lambda: source.heads, "the attempt runs")
+        assert server.stop(15) == 0
+        with suppress(urllib3.exceptions.HTTPError):
+            assert lost.result(10).status >= 500
+
+
 def test_what_runs_may_end_first(tmp_path: Path) -> None:
     with holding(1) as (source, most, go), FlyServer(tmp_path) as server, ThreadPoolExecutor(1) as threads:
         running = threads.submit(Client(server).post, job(source.url()))
