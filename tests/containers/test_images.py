@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import urllib3
-from support.compose import Stack, compose, free_port
+from support.compose import Stack, compose
 from support.containers import FULL, ROOT, SLIM, Container, Engine, require_tools
 from support.nginx import Nginx
+from support.ports import free_port
 from support.processes import alive, wait_until
 from support.system import publishing_to
 

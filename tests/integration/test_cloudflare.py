@@ -5,13 +5,13 @@ import os
 import re
 import secrets
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.endpoint import REFUSED
 from support.misbehaving import RawServer, honest
 from support.nginx import Nginx
 from support.processes import peak_memory_mib, wait_until
@@ -98,19 +98,6 @@ def test_its_counts_are_by_region_and_signed(worker_build: WorkerBuild, tmp_path
         }
         wait_until(lambda: client.stats() == expected, f"{expected}, not {client.stats()}", 5)
         assert client.post({}, "/stats").status == 404
-
-
-REFUSED: dict[str, Callable[[WorkerdClient, bytes], dict[str, str]]] = {
-    "not signed": lambda client, body: {},
-    "another key": lambda client, body: {HEADER: client.header(body, secret="x" * 32)},
-    "an unknown id": lambda client, body: {HEADER: client.header(body, key_id="k9")},
-    "another body": lambda client, body: {HEADER: client.header(body + b" ")},
-    "another path": lambda client, body: {HEADER: client.header(body, "/compute/batch")},
-    "another method": lambda client, body: {HEADER: client.header(body, method="PUT")},
-    "too old": lambda client, body: {HEADER: client.header(body, now=time.time() - 90)},
-    "too early": lambda client, body: {HEADER: client.header(body, now=time.time() + 90)},
-    "garbage": lambda client, body: {HEADER: "v1;;;"},
-}
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 import pytest
 import urllib3
 import yaml
-from support.compose import free_port
 from support.nginx import Nginx
+from support.ports import free_port
 from support.processes import wait_until
 
 from packetfs_compute import __version__

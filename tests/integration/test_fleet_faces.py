@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.nginx import Nginx
+from support.ports import free_port
 from support.processes import alive, descendants, wait_until
 from support.system import CELERY, PACKETFS, RunningSystem, end_system, publishing_to, start_system
 
@@ -56,11 +56,6 @@ host = "127.0.0.1"
 usd_per_gb = 0.09
 provider = "here"
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

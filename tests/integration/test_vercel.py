@@ -3,12 +3,11 @@
 import json
 import os
 import re
-import secrets
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import urllib3
 from support.edge import PATH, REMOTE, need_node
+from support.endpoint import REFUSED, SigningClient
 from support.misbehaving import Exchange, RawServer, answer, honest, says
 from support.nginx import Nginx
 from support.processes import peak_memory_mib, wait_until
@@ -26,7 +26,7 @@ from packetfs_compute import __version__, kernels
 from packetfs_compute.conform import Bench, HttpTarget, Key, conform, serving
 from packetfs_compute.conform.misbehaviour import DATA
 from packetfs_compute.places import SubstrateSpec
-from packetfs_compute.signature import HEADER, sign
+from packetfs_compute.signature import HEADER
 from packetfs_compute.substrates.fly import FlySubstrate
 
 pytestmark = pytest.mark.integration
@@ -38,31 +38,9 @@ def job(url: str, at: int = 0, timeout: int = 20_000, **more: Any) -> dict[str, 
     return {"jobId": f"j{at}", "program": {"data_url": url, "ops": OPS, **more}, "timeout": timeout}
 
 
-class Client:
-    """Sends what it is told to, signed with the server's key."""
-
-    def __init__(self, server: VercelServer) -> None:
-        self.server = server
-        self.http = urllib3.PoolManager(retries=False, timeout=60, maxsize=64)
-
-    def header(self, body: bytes, path: str = "/compute", **changed: Any) -> str:
-        given = {"method": "POST", "path": path, "body": body, "key_id": self.server.key_id, "secret": self.server.secret,
-                 "now": time.time(), "nonce": secrets.token_hex(16), **changed}  # fmt: skip
-        return sign(**given)
-
-    def raw(
-        self, body: bytes, path: str = "/compute", headers: dict[str, str] | None = None
-    ) -> urllib3.BaseHTTPResponse:
-        fields = {HEADER: self.header(body, path)} if headers is None else headers
-        return self.http.request("POST", self.server.url + path, body=body, headers=fields)
-
-    def post(self, document: object, path: str = "/compute") -> urllib3.BaseHTTPResponse:
-        return self.raw(json.dumps(document).encode(), path)
-
-
 @pytest.fixture(scope="module")
-def client(vercel_server: VercelServer) -> Iterator[Client]:
-    made = Client(vercel_server)
+def client(vercel_server: VercelServer) -> Iterator[SigningClient]:
+    made = SigningClient(vercel_server)
     yield made
     made.http.clear()
 
@@ -75,7 +53,7 @@ def source() -> Iterator[RawServer]:
         yield server
 
 
-def test_a_job(client: Client, source: RawServer) -> None:
+def test_a_job(client: SigningClient, source: RawServer) -> None:
     found = client.post(job(source.url(), 7))
     assert (found.status, found.headers["Content-Type"], found.headers["Cache-Control"]) == (
         200, "application/json", "no-store",
@@ -87,7 +65,7 @@ def test_a_job(client: Client, source: RawServer) -> None:
     assert [entry["value"] for entry in document["results"]] == [kernels.crc32c(DATA), DATA.count(0)]
 
 
-def test_its_health_needs_no_signature(client: Client) -> None:
+def test_its_health_needs_no_signature(client: SigningClient) -> None:
     found = client.http.request("GET", client.server.url + "/health").json()
     assert (found["status"], found["version"], found["kernel"]) == ("healthy", __version__, "wasm-simd")
 
@@ -113,17 +91,8 @@ def test_it_keeps_the_contract(vercel_server: VercelServer) -> None:
     assert report.left_out == {}
 
 
-REFUSED: dict[str, Callable[[Client, bytes], dict[str, str]]] = {
-    "not signed": lambda client, body: {},
-    "another key": lambda client, body: {HEADER: client.header(body, secret="x" * 32)},
-    "another body": lambda client, body: {HEADER: client.header(body + b" ")},
-    "another path": lambda client, body: {HEADER: client.header(body, "/compute/batch")},
-    "too old": lambda client, body: {HEADER: client.header(body, now=time.time() - 90)},
-}
-
-
 @pytest.mark.parametrize("kind", REFUSED)
-def test_who_has_no_key_is_refused(client: Client, source: RawServer, kind: str) -> None:
+def test_who_has_no_key_is_refused(client: SigningClient, source: RawServer, kind: str) -> None:
     body, heads = json.dumps(job(source.url())).encode(), len(source.heads)
     found = client.raw(body, headers=REFUSED[kind](client, body))
     assert (found.status, found.json()["error"]["type"], found.json()["jobId"]) == (401, "unauthorized", None)
@@ -131,13 +100,13 @@ def test_who_has_no_key_is_refused(client: Client, source: RawServer, kind: str)
     assert len(source.heads) == heads
 
 
-def test_a_signature_is_good_once(client: Client, source: RawServer) -> None:
+def test_a_signature_is_good_once(client: SigningClient, source: RawServer) -> None:
     body = json.dumps(job(source.url())).encode()
     fields = {HEADER: client.header(body)}
     assert [client.raw(body, headers=fields).status for _ in range(3)] == [200, 401, 401]
 
 
-def test_a_batch_is_answered_in_order(client: Client, source: RawServer) -> None:
+def test_a_batch_is_answered_in_order(client: SigningClient, source: RawServer) -> None:
     jobs: list[object] = [job(source.url(), at, offset=at * 10, length=10) for at in range(60)]
     jobs[3], jobs[5], jobs[7] = job(source.url("/missing"), 3), {"jobId": "j5"}, 7
     results = client.post({"jobs": jobs}, "/compute/batch").json()["results"]
@@ -148,7 +117,7 @@ def test_a_batch_is_answered_in_order(client: Client, source: RawServer) -> None
     assert [at for at, found in enumerate(results) if not found["success"]] == [3, 5, 7]
 
 
-def head(client: Client, body: bytes, length: int | None = None) -> bytes:
+def head(client: SigningClient, body: bytes, length: int | None = None) -> bytes:
     framing = f"Content-Length: {len(body)}" if length is None else f"Content-Length: {length}"
     framing = "Transfer-Encoding: chunked" if length == -1 else framing
     return (
@@ -160,13 +129,13 @@ def talk(server: VercelServer) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=20)
 
 
-def test_a_body_that_says_that_it_is_too_large_is_not_read(client: Client) -> None:
+def test_a_body_that_says_that_it_is_too_large_is_not_read(client: SigningClient) -> None:
     with talk(client.server) as sock:
         sock.sendall(head(client, b"", (1 << 16) + 1))
         assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_body_that_does_not_say_is_refused_at_its_bound(client: Client, source: RawServer) -> None:
+def test_a_body_that_does_not_say_is_refused_at_its_bound(client: SigningClient, source: RawServer) -> None:
     found = b""
     with talk(client.server) as sock:
         sock.sendall(head(client, b"", -1))
@@ -178,7 +147,7 @@ def test_a_body_that_does_not_say_is_refused_at_its_bound(client: Client, source
     assert client.post(job(source.url())).status == 200
 
 
-def test_a_body_that_drips_is_given_up(client: Client, source: RawServer) -> None:
+def test_a_body_that_drips_is_given_up(client: SigningClient, source: RawServer) -> None:
     body = json.dumps(job(source.url())).encode()
     started = time.monotonic()
     with talk(client.server) as sock:
@@ -216,7 +185,7 @@ def holding() -> Iterator[tuple[RawServer, list[int], threading.Event]]:
             go.set()
 
 
-def test_past_its_bound_it_is_busy_at_once(client: Client) -> None:
+def test_past_its_bound_it_is_busy_at_once(client: SigningClient) -> None:
     with holding() as (source, most, go), ThreadPoolExecutor(8) as threads:
         held = [threads.submit(client.post, job(source.url(), at)) for at in range(8)]
         wait_until(lambda: most[0] == 8, "eight attempts at the source")
@@ -234,7 +203,7 @@ def test_past_its_bound_it_is_busy_at_once(client: Client) -> None:
         assert client.post(job(source.url())).status == 200
 
 
-def test_a_batch_takes_the_slots_that_are_free_and_no_more(client: Client) -> None:
+def test_a_batch_takes_the_slots_that_are_free_and_no_more(client: SigningClient) -> None:
     with holding() as (source, most, go), ThreadPoolExecutor(4) as threads:
         single = [threads.submit(client.post, job(source.url(), at)) for at in range(3)]
         wait_until(lambda: most[0] == 3, "three attempts at the source")
@@ -247,7 +216,7 @@ def test_a_batch_takes_the_slots_that_are_free_and_no_more(client: Client) -> No
         assert most[0] == 8
 
 
-def test_a_client_that_leaves_takes_no_slot_with_it(client: Client) -> None:
+def test_a_client_that_leaves_takes_no_slot_with_it(client: SigningClient) -> None:
     with holding() as (source, most, go):
         for at in range(8):
             body = json.dumps(job(source.url(), at)).encode()
@@ -265,7 +234,7 @@ def test_memory_is_flat(tmp_path: Path, nginx: Nginx) -> None:
         with (nginx.www / name).open("wb") as file:
             os.truncate(file.fileno(), size)
     with VercelServer(tmp_path) as server:
-        client = Client(server)
+        client = SigningClient(server)
         for _ in range(3):
             assert client.post(job(nginx.url("vercel-warm.bin"))).status == 200
         before = peak_memory_mib(server.pid)
@@ -281,7 +250,7 @@ def test_memory_is_flat(tmp_path: Path, nginx: Nginx) -> None:
 def test_killed_in_the_middle_of_a_job_it_comes_back(tmp_path: Path, source: RawServer) -> None:
     with VercelServer(tmp_path) as server, ThreadPoolExecutor(1) as threads:
         client, substrate = (
-            Client(server),
+            SigningClient(server),
             FlySubstrate(SubstrateSpec("vercel", "fly", url=server.url), server.settings()),
         )
         heads = len(source.heads)
@@ -298,7 +267,7 @@ def test_killed_in_the_middle_of_a_job_it_comes_back(tmp_path: Path, source: Raw
 
 def test_without_a_key_it_serves_nothing(tmp_path: Path) -> None:
     with VercelServer(tmp_path, PACKETFS_SIGNING_KEYS="") as server:
-        found = Client(server).raw(b"{}", headers={})
+        found = SigningClient(server).raw(b"{}", headers={})
         assert (found.status, found.json()["error"]["field"]) == (500, "PACKETFS_SIGNING_KEYS")
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import redis
 import yaml
 
 from packetfs_compute.embedded.server import redis_server_binary
+from support.ports import free_port
 from support.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -68,11 +68,6 @@ def _walked(node: Any, environ: dict[str, str]) -> Any:
     if isinstance(node, list):
         return [_walked(value, environ) for value in node]
     return interpolated(node, environ) if isinstance(node, str) else node
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @dataclass

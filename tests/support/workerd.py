@@ -5,23 +5,20 @@ import os
 import secrets
 import select
 import shutil
-import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import urllib3
 
-from packetfs_compute.places import EndpointKey, SubstrateSpec
-from packetfs_compute.settings import Settings
-from packetfs_compute.signature import HEADER, sign
+from packetfs_compute.signature import HEADER
+from support.endpoint import EndpointServer, SigningClient
 from support.httpcache import HttpCache
+from support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 REMOTE = ROOT / "remote"
@@ -120,14 +117,14 @@ def build_worker(folder: Path) -> WorkerBuild:
     return WorkerBuild(folder / "dist", done.stdout)
 
 
-class WorkerdServer:
+class WorkerdServer(EndpointServer):
     """A running Worker. ``more`` are further variables and secrets; the ones it needs are set.
 
     ``network`` is which addresses workerd itself lets the Worker reach. Several servers can run at once, and one can be
     started again, on the same port with the same storage. Use it as a context manager.
     """
 
-    key_id = "k1"
+    kind = "cloudflare"
 
     def __init__(
         self,
@@ -136,7 +133,7 @@ class WorkerdServer:
         network: Sequence[str] = ("public", "private"),
         **more: str,
     ) -> None:
-        self.secret = secrets.token_hex(16)
+        super().__init__()
         self.folder = folder / f"workerd-{secrets.token_hex(4)}"
         (self.folder / "storage").mkdir(parents=True)
         self.log = self.folder / "workerd.log"
@@ -148,21 +145,13 @@ class WorkerdServer:
             **configuration()["vars"],
             **more,
         }
-        self.port, self._probe_port = _free_port(), _free_port()
+        self._probe_port = free_port()
         built = build or build_worker(self.folder / "build")
         shutil.copytree(built.folder, self.folder / "dist")  # workerd embeds only what is below its configuration
         config = _render(built, self, network, tuple(self._variables), self._probe_port)
         (self.folder / "config.capnp").write_text(config)
         (self.folder / "probe.js").write_text(_PROBE)
         self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def start(self) -> None:
         """Start it, and wait until it says that it listens."""
@@ -183,17 +172,6 @@ class WorkerdServer:
                 self.kill()
                 raise AssertionError(f"workerd did not come up: {self.log.read_text()}")
 
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self._process.kill()
-        self._process.wait(10)
-
-    def stop(self, timeout_s: float = 40) -> int:
-        """Ask it to end; return its exit status."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout_s)
-
     def ask(self, binding: str, name: str, method: str, *call: object) -> Any:
         """Call a method of a Durable Object as the Worker would, and return what it gives."""
         return self.ask_often(binding, name, method, [call])[0]
@@ -209,44 +187,17 @@ class WorkerdServer:
             found: list[Any] = answer.json()
             return found
 
-    def spec(self, name: str = "cloudflare") -> SubstrateSpec:
-        return SubstrateSpec(name, "cloudflare", url=self.url)
-
-    def settings(self, name: str = "cloudflare") -> Settings:
-        """Settings whose fleet has this server in it, under ``name``, with its key."""
-        return Settings(substrates=(self.spec(name),), keys=(EndpointKey(name, self.key_id, self.secret),))
-
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.stop(10)
-        except subprocess.TimeoutExpired:
-            self.kill()
+            super().__exit__(kind, error, trace)
         finally:
             self.cache.close()
 
 
-class WorkerdClient:
-    """Sends what it is told to, signed with the server's key."""
-
-    def __init__(self, server: WorkerdServer) -> None:
-        self.server = server
-        self.http = urllib3.PoolManager(retries=False, timeout=60, maxsize=64)
-
-    def header(self, body: bytes, path: str = "/compute", **changed: Any) -> str:
-        given = {"method": "POST", "path": path, "body": body, "key_id": self.server.key_id, "secret": self.server.secret,
-                 "now": time.time(), "nonce": secrets.token_hex(16), **changed}  # fmt: skip
-        return sign(**given)
-
-    def raw(
-        self, body: bytes, path: str = "/compute", headers: dict[str, str] | None = None
-    ) -> urllib3.BaseHTTPResponse:
-        fields = {HEADER: self.header(body, path)} if headers is None else headers
-        return self.http.request("POST", self.server.url + path, body=body, headers=fields)
+class WorkerdClient(SigningClient):
+    """A client of the Worker, which can come in anywhere."""
 
     def post(self, document: object, path: str = "/compute", colo: str | None = None) -> urllib3.BaseHTTPResponse:
         """Send a document, as if it had come in at ``colo``."""
@@ -299,11 +250,6 @@ def _render(
             for each in bindings
         ),
     )
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _texts(texts: Sequence[str]) -> str:
