@@ -160,6 +160,8 @@ class BlockStream implements ByteStream {
   readonly #from = { blocks: false, source: false };
   #at: number;
   #kept: Kept | null;
+  /** The block whose bytes were handed out last, good until the next call. */
+  #lent: Kept | null = null;
   #answer: ByteStream | null;
   #keeper: Keeper;
 
@@ -183,6 +185,7 @@ class BlockStream implements ByteStream {
   }
 
   async read(): Promise<Uint8Array | null> {
+    this.#giveBack();
     while (this.#answer !== null || this.#at < this.#stop) {
       const chunk = this.#answer === null ? await this.#fromBlocks() : await this.#fromSource(this.#answer);
       if (chunk !== null) {
@@ -195,8 +198,16 @@ class BlockStream implements ByteStream {
   }
 
   close(): void {
+    this.#giveBack();
     this.#answer?.close();
     this.#answer = this.#kept = null;
+  }
+
+  /** Free a block at once: the collector, which does not see how much these hold, would let 64 MB of them gather. */
+  #giveBack(): void {
+    const buffer = this.#lent?.bytes.buffer;
+    if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+    this.#lent = null;
   }
 
   /** Resolve to the bytes of the block at hand; where it is missing, open the source and resolve to `null`. */
@@ -208,6 +219,7 @@ class BlockStream implements ByteStream {
     deadline.check();
     if (kept !== null) {
       this.#kept = null;
+      this.#lent = kept;
       this.#from.blocks = true;
       const start = shelf.startOf(index);
       return kept.bytes.subarray(this.#at - start, this.#stop - start);

@@ -10,7 +10,7 @@
  * - `settings.fault` need not be looked at: `serve` then answers everything with 500, naming the variable.
  * - What `BlockCache.put` was given, `get` gives back byte for byte: `bytes` is not the block alone, but `FRAME_BYTES`
  *   (16) of length and checksum before it. The core checks them, so that a damaged entry is a miss. `put` may keep
- *   `bytes`.
+ *   `bytes`; what `get` resolves to is the core's own, which frees it when it has been read.
  * - `get` and `put` that take over a second are given up; at most three `put`s of a job are under way at once, each of
  *   which is also handed to `defer`.
  * - A `Coordinator` that rejects fails no job: the job is then computed without it, or its own run's answer is taken.
