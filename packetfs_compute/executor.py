@@ -6,10 +6,12 @@ and all operations of a program share one pass.
 """
 
 import logging
+import re
 import resource
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from packetfs_compute import __version__, kernels
@@ -24,6 +26,7 @@ __all__ = ["execute", "health"]
 
 _log = logging.getLogger(__name__)
 
+_PEAK: Final = re.compile(rb"^VmHWM:\s*([0-9]+) kB", re.MULTILINE)
 _RSS_PER_MB: Final = 1 << 20 if sys.platform == "darwin" else 1 << 10
 """``ru_maxrss`` is in bytes on macOS and in KiB elsewhere (getrusage(2))."""
 
@@ -80,10 +83,24 @@ def _run(request: ComputeRequest, settings: Settings, started_s: float) -> dict[
             execution_s=time.perf_counter() - started_s,
             fetch_s=read.fetch_s,
             region=settings.region,
-            memory_used_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _RSS_PER_MB,
+            memory_used_mb=_peak_memory_mb(),
             cache=stream.cache,
         )
     return success(request, values, measured)
+
+
+def _peak_memory_mb() -> int:
+    """Return the most memory that this process has had resident.
+
+    Linux keeps ``ru_maxrss`` over fork and exec: in a small server that a large process started, it is that one's.
+    """
+    try:
+        match = _PEAK.search(Path("/proc/self/status").read_bytes())
+    except OSError:
+        match = None
+    if match is not None:
+        return int(match[1]) >> 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _RSS_PER_MB
 
 
 class _Meter:

@@ -2,6 +2,8 @@
 
 import ipaddress
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -275,3 +277,18 @@ def test_and_a_request_that_is_nearly_right(settings: Settings, root: Path, requ
     answer = execute(request, settings)
     assert list(RESPONSE.iter_errors(answer)) == []
     assert answer["success"] or answer["error"]["type"] != "internal"
+
+
+def test_memory_is_this_processs_own_not_that_of_whoever_started_it(tmp_path: Path) -> None:
+    """A large process starts a small one, as a test run or a supervisor does."""
+    (tmp_path / "object").write_bytes(b"packetfs")
+    code = (
+        "import sys; from pathlib import Path; from packetfs_compute.executor import execute;"
+        "from packetfs_compute.settings import Settings;"
+        "request = {'program': {'data_url': sys.argv[1], 'op': 'crc32c'}};"
+        "print(execute(request, Settings(file_roots=(Path(sys.argv[1]).parent,)))['memoryUsedMb'])"
+    )
+    run = f"subprocess.run([sys.executable, '-c', {code!r}, sys.argv[1]])"
+    large = f"import subprocess, sys; held = b'x' * (200 << 20); {run}"
+    done = subprocess.run([sys.executable, "-c", large, str(tmp_path / "object")], capture_output=True, text=True)
+    assert 5 < int(done.stdout) < 100
