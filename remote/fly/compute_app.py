@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> Starlette:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # such a redirect would lead to wherever the Host field says
-    app.state.running = server.running
+    app.state.running, app.state.threads = server.running, server.threads
     return app
 
 

@@ -61,27 +61,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     config = uvicorn.Config(
         application, options.host, options.port,
-        access_log=options.access_log, server_header=False, http="h11", ws="none", loop="asyncio", lifespan="on",
+        access_log=options.access_log, server_header=False, http="h11", ws="none", loop="asyncio", lifespan="off",
         proxy_headers=False, h11_max_incomplete_event_size=_MAX_HEAD, timeout_keep_alive=_KEEP_ALIVE_S, backlog=_BACKLOG,
         limit_concurrency=_MAX_CONNECTIONS, timeout_graceful_shutdown=max(0, options.grace),
     )  # fmt: skip
-    # uvicorn raises the signal again when it has shut down, and an end that was asked for is no failure.
-    for ended_by in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(ended_by, _end)
     server = uvicorn.Server(config)
+
+    def end(*_: object) -> None:
+        # uvicorn raises the signal again when it has shut down, and an end that was asked for is no failure.
+        if not server.should_exit:
+            raise SystemExit(0)
+
+    for ended_by in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ended_by, end)
     try:
         server.run()
         status = 0 if server.started else 1
-    except SystemExit as end:
-        status = int(end.code or 0)
+    except SystemExit as early:
+        status = int(early.code or 0)
+    application.state.threads.shutdown(wait=False, cancel_futures=True)
     if application.state.running:
         logging.shutdown()
         os._exit(status)  # attempts that outlasted the grace are in threads, for which Python would wait
     return status
-
-
-def _end(*_: object) -> None:
-    raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,12 @@ class HttpCache:
             while self._bytes > self._limit:
                 self._bytes -= len(self.entries.popitem(last=False)[1])
 
+    def clear(self) -> None:
+        """Forget everything, as a cache may at any time."""
+        with self._lock:
+            self.entries.clear()
+            self._bytes = 0
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()

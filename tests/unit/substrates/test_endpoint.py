@@ -534,7 +534,7 @@ def test_building_one_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_fly_declares() -> None:
     declared = FlySubstrate(SubstrateSpec("fly", "fly", url="https://app.example.com"), Settings()).capabilities
     assert declared == Capabilities(
-        "fly", "own", 256, MAX_RANGE_BYTES, 300.0, frozenset({"http", "https"}), "fly", "fly", None, 25, 0.05, 1e8,
+        "fly", "own", 256, MAX_RANGE_BYTES, 300.0, frozenset({"http", "https"}), "fly", "fly", None, 16, 0.05, 1e8,
         Prices(usd_per_s=7.8e-7),
     )  # fmt: skip
     spec = SubstrateSpec("fly-iad", "fly", url="https://app.example.com", region="iad", slots=40, memory_mb=512)
