@@ -18,6 +18,8 @@ from support.reading import DATA
 from packetfs_compute import kernels
 from packetfs_compute.names import MAX_ETAG_CHARS, MAX_OPS
 
+pytestmark = pytest.mark.integration
+
 CONTRACT = ROOT / "remote" / "contract"
 DOCUMENT: dict[str, Any] = json.loads((CONTRACT / "vectors.json").read_text("ascii"))
 SCHEMAS = {

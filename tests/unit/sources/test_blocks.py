@@ -456,6 +456,7 @@ def data_of(version: Version, number: int) -> memoryview:
     return memoryview(random.Random(f"{version.etag}{number}").randbytes(version.length_of(number)))
 
 
+@pytest.mark.integration  # writes thousands of small files
 @pytest.mark.parametrize(("limit", "size"), [(1 << 20, 3 * BLOCK), (4 << 20, 3 * BLOCK), (1 << 20, 5000), (2 << 20, 1)])
 def test_it_never_holds_more_than_its_bound_and_fills_most_of_it(tmp_path: Path, limit: int, size: int) -> None:
     store, most = BlockStore(tmp_path, limit), 0
