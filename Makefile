@@ -22,7 +22,8 @@ demo: $(STAMP)  ## Watch it work: real bytes over HTTP, through Redis and Celery
 
 test: $(STAMP) $(NPM) tools  ## Run every test, and print the coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -m "not integration" --numprocesses 3 --dist worksteal
+	$(BIN)/coverage run -m pytest -m integration
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
