@@ -15,16 +15,29 @@ from typing import Any, Final
 
 from celery import states
 from celery.backends.redis import RedisBackend
-from celery.exceptions import BackendStoreError
+from celery.exceptions import BackendStoreError, TaskRevokedError
 from kombu.exceptions import KombuError
 
 from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.lua import Script
-from packetfs_compute.names import LEDGER_FLAG, LEDGER_JOBS, LEDGER_LEASES, LEDGER_OPEN, LEDGER_RUNS, TASK_PREFIX
+from packetfs_compute.broker.outcome import reply_head
+from packetfs_compute.names import (
+    JOBS_KNOWN,
+    JOBS_RESULTS,
+    LEDGER_FLAG,
+    LEDGER_JOBS,
+    LEDGER_LEASES,
+    LEDGER_OPEN,
+    LEDGER_RUNS,
+    REPLY_FLAG,
+    TASK_PREFIX,
+)
 
 __all__ = ["ResultBackend"]
 
 _STORE: Final = Script("store")
+_CANCELLED: Final = "packetfs_cancelled"
+"""Key of a state that was stored because its job was cancelled; the script looks for it."""
 _MAX_BYTES: Final = 512 << 20
 """A Redis string's longest."""
 
@@ -103,6 +116,11 @@ class ResultBackend(RedisBackend):
         super().mark_as_revoked(task_id, reason, request, store_result, state)
         self._strike_unless_stored(task_id, request, store_result)
 
+    def mark_as_cancelled(self, task_id: str, reason: str, request: Any) -> None:
+        """Store that a job was cancelled, as Celery's REVOKED, and strike it out. It stands, whatever an attempt brings."""
+        result = self.encode_result(TaskRevokedError(reason), states.REVOKED)
+        self._store_result(task_id, result, states.REVOKED, request=request, cancelled=True)
+
     def _strike_unless_stored(self, task_id: str, request: Any, stored: bool) -> None:
         if not stored or _is_chord_part(request):
             self.ensure(self.ledger.strike, (task_id,))
@@ -110,20 +128,26 @@ class ResultBackend(RedisBackend):
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        del kwargs
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta["task_id"] = task_id
+        if kwargs.get("cancelled"):
+            meta[_CANCELLED] = True
         payload = self.encode(meta)
         if len(payload) > _MAX_BYTES:
             raise BackendStoreError("value too large for Redis backend", state=state, task_id=task_id)  # type: ignore[call-arg]
         final = state in states.READY_STATES
-        keys = [self.get_key_for_task(task_id), LEDGER_OPEN, LEDGER_JOBS, LEDGER_RUNS, LEDGER_LEASES]
+        reply = reply_head(task_id, meta) if getattr(request, REPLY_FLAG, None) is True else ""
+        keys = [
+            *(self.get_key_for_task(task_id), LEDGER_OPEN, LEDGER_JOBS, LEDGER_RUNS, LEDGER_LEASES),
+            *(JOBS_KNOWN + task_id, JOBS_RESULTS + task_id),
+        ]
         arguments = [
             task_id,
             payload,
             (self.failure_expires if state == states.FAILURE else self.expires) or 0,
             int(_is_entered(request)),
             int(final and not _is_chord_part(request)),
+            reply,
         ]
         self.ensure(lambda: _STORE(self.client, keys, arguments), ())
         return result

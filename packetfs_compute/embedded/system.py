@@ -1,4 +1,4 @@
-"""A system on this machine: the embedded Redis, a worker for each substrate, and upkeep; started and stopped in order.
+"""A system on this machine: the embedded Redis, a worker for each substrate, upkeep, intake; all in order.
 
 Processes are watched by what they do: a worker says in the fleet that it consumes (:mod:`packetfs_compute.worker`), and
 one that lives but no longer says so, while Redis answers, is started again.
@@ -37,7 +37,7 @@ _STOP_WORKER: Final = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 2.0))
 """Celery's warm shutdown lets running jobs finish; its cold one cuts them off, to be run again after the next start."""
 _STOP_WORKER_FOR_GOOD: Final = ()
 """A system that keeps nothing has nobody left to finish a job for; the warm shutdown would take 2 s."""
-_STOP_UPKEEP: Final = ((signal.SIGTERM, 5.0),)
+_STOP_HELPER: Final = ((signal.SIGTERM, 5.0),)
 _WATCH_EVERY_S: Final = 0.5
 _LOOK_EVERY_S: Final = 2.0
 _FORWARDER_SLOTS: Final = 32
@@ -47,9 +47,9 @@ _FORWARDER_SLOTS: Final = 32
 class System:
     """The embedded Redis (when settings name no other), a worker for each substrate, and upkeep, as a context manager.
 
-    ``persistent`` keeps jobs and results across restarts. Raises :class:`~packetfs_compute.errors.AlreadyRunning` when
-    another system holds the data directory, :class:`~packetfs_compute.errors.ConfigurationError` for a substrate that
-    settings name wrongly.
+    ``persistent`` keeps jobs and results across restarts, and runs an intake: others may push jobs. Raises
+    :class:`~packetfs_compute.errors.AlreadyRunning` when another system holds the data directory,
+    :class:`~packetfs_compute.errors.ConfigurationError` for a substrate that settings name wrongly.
     """
 
     def __init__(self, settings: Settings, *, persistent: bool, verbose: bool = False) -> None:
@@ -74,9 +74,12 @@ class System:
             stop = _STOP_WORKER if self._persistent else _STOP_WORKER_FOR_GOOD
             for at, place in enumerate(places):
                 self._start_workers(stack, place, at, pulse, stop)
-            self._start(stack, self._start_upkeep, _STOP_UPKEEP if self._persistent else _STOP_WORKER_FOR_GOOD)
+            helper = _STOP_HELPER if self._persistent else _STOP_WORKER_FOR_GOOD
+            self._start(stack, lambda: self._start_helper("upkeep"), helper)
             for watched, place in zip(self._watched[-1 - len(places) : -1], places, strict=True):
                 _wait_until_consuming(watched.child, _node(place), settings)
+            if self._persistent:
+                self._start(stack, lambda: self._start_helper("intake"), helper)
             self._stack = stack.pop_all()
         return self
 
@@ -125,10 +128,10 @@ class System:
         name = "worker" if place.name == LOCAL else f"worker-{place.name}"
         return Child(name, argv, environ, settings.data_dir / f"{name}.log", when_orphaned=signal.SIGKILL)
 
-    def _start_upkeep(self) -> Child:
-        argv = [sys.executable, "-m", "packetfs_compute", "upkeep"]
+    def _start_helper(self, command: str) -> Child:
+        argv = [sys.executable, "-m", "packetfs_compute", command]
         environ = {**os.environ, **to_environment(self._settings)}
-        return Child("upkeep", argv, environ, self._settings.data_dir / "upkeep.log", when_orphaned=signal.SIGKILL)
+        return Child(command, argv, environ, self._settings.data_dir / f"{command}.log", when_orphaned=signal.SIGKILL)
 
 
 class _Pulses:

@@ -94,6 +94,7 @@ def test_the_fleet_is_the_one_of_the_file(fleet: RunningSystem, url: str) -> Non
         "worker-failing",
         "worker-narrow",
         "upkeep",
+        "intake",
     }  # type: ignore[call-overload]
     before = {one["name"]: one["health"]["attempts"] for one in shown(fleet, "fleet")["substrates"]}
     assert list(before) == ["local", "dear", "failing", "narrow"]
