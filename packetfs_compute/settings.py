@@ -9,6 +9,7 @@ its parser, so that adding a setting is adding a field.
 import hashlib
 import json
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
@@ -41,6 +42,8 @@ _MAX_UNIX_PATH: Final = 100
 _TABLES: Final = frozenset({"substrates", "egress"})
 """Settings that are tables; what is wrong in one, its parser says."""
 
+_ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]{0,252})|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
 _READ_ELSEWHERE: Final = frozenset({"CONFIG", "FORCE_KERNEL", "GRACE_S", "HOST", "NO_EXTENSION"})
 """``PACKETFS_*`` names that are no field here: the file's own path, the kernels' choice, where a
 compute server listens and how long it takes to end, and a switch of setup.py."""
@@ -62,6 +65,13 @@ def _signing_key(raw: object) -> str:
     except ValueError:
         raise ValueError("give each as keyid:secret, the secret of 16 to 256 visible characters, no comma") from None
     return f"{key.key_id}:{key.secret}"
+
+
+def _origin(raw: object) -> str:
+    """Return a web origin as browsers write it (RFC 6454, section 6.2)."""
+    if not isinstance(raw, str) or not _ORIGIN.fullmatch(raw):
+        raise ValueError("give origins in lower case without a path, such as https://app.example.com")
+    return raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,16 @@ class Settings:
     metrics_port: int = _setting(0, count(0, 65535))
     """Where a worker serves Prometheus' metrics; 0 is nowhere. `packetfs up` counts up from it, one a worker."""
     metrics_address: str = _setting("127.0.0.1", text)
+
+    # The gateway.
+    gateway_host: str = _setting("127.0.0.1", text)
+    """Where it listens. On loopback it is open while there is no API key; anywhere else it does not start without one."""
+    gateway_port: int = _setting(8765, count(0, 65535))
+    """0 is any that is free."""
+    gateway_origins: tuple[str, ...] = _setting((), listed(_origin))
+    """Origins whose pages may call it, besides its own."""
+    gateway_requests_per_minute: int = _setting(1200, count(1, 1_000_000))
+    """Of one key; of one address, where none is needed."""
 
     # The HTTP compute server (remote/fly).
     signing_keys: tuple[str, ...] = _setting((), listed(_signing_key), secret=True)

@@ -2,8 +2,6 @@
 
 import json
 import time
-from dataclasses import asdict
-from typing import Any
 
 import click
 from rich.console import Console
@@ -13,6 +11,7 @@ from rich.text import Text
 from packetfs_compute.cli.render import console_width, rate_text, seconds_text, usd_text
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.fleet.redis import open_fleet
+from packetfs_compute.overview import fleet_document
 from packetfs_compute.routing import Member, attempt_usd
 from packetfs_compute.routing.breaker import state_at
 from packetfs_compute.routing.estimate import learnt
@@ -39,27 +38,9 @@ def fleet(as_json: bool) -> None:
             error.message, {"hint": "start it with `packetfs up`, or set PACKETFS_REDIS_URL"}
         ) from error
     if as_json:
-        click.echo(json.dumps({"substrates": [_document(member, now) for member in members]}))
+        click.echo(json.dumps(fleet_document(members, now)))
     else:
         _print(members, now)
-
-
-def _document(member: Member, now: float) -> dict[str, Any]:
-    place, health = member.place, member.health
-    line = learnt(place, health, now)
-    return {
-        "name": place.name,
-        "kind": place.kind,
-        "provider": place.provider,
-        "region": place.region,
-        "trust": place.trust,
-        "breaker": state_at(health.breaker, now),
-        "overhead_s": line.overhead_s,
-        "s_per_byte": line.s_per_byte,
-        "usd_per_job_gb": attempt_usd(place.prices, place.memory_mb, _GB, line.seconds(_GB)),
-        "declared_slots": place.slots,
-        "health": asdict(health),
-    }
 
 
 def _print(members: tuple[Member, ...], now: float) -> None:

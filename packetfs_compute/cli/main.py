@@ -26,9 +26,12 @@ _COMMANDS: Final = {
     "up": "packetfs_compute.cli.up:up",
     "fleet": "packetfs_compute.cli.fleet:fleet",
     "upkeep": "packetfs_compute.cli.upkeep:upkeep",
+    "intake": "packetfs_compute.cli.intake:intake",
     "simulate": "packetfs_compute.cli.simulate:simulate",
     "doctor": "packetfs_compute.cli.doctor:doctor",
     "conform": "packetfs_compute.cli.conform:conform",
+    "gateway": "packetfs_compute.cli.gateway:gateway",
+    "keys": "packetfs_compute.cli.keys:keys",
 }
 _USAGE_ERRORS: Final = (BadProgram, BadPolicy, ConfigurationError)
 EXIT_FAILED: Final = 1
@@ -61,6 +64,7 @@ def cli() -> None:
     packetfs up                                      the whole system on this machine
     packetfs fleet                                   the substrates: health, load, prices
     packetfs doctor                                  what is well and what is not
+    packetfs gateway                                 jobs over HTTP
     packetfs conform https://endpoint                whether an endpoint keeps the contract
     """
 

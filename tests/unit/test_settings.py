@@ -210,6 +210,10 @@ GOOD: list[tuple[str, str, object]] = [
     ("metrics_port", "0", 0),
     ("metrics_port", "65535", 65535),
     ("metrics_address", " 0.0.0.0 ", "0.0.0.0"),
+    ("gateway_host", "0.0.0.0", "0.0.0.0"),
+    ("gateway_port", "0", 0),
+    ("gateway_origins", "https://a.example,http://b:81", ("https://a.example", "http://b:81")),
+    ("gateway_requests_per_minute", "60", 60),
     ("signing_keys", f"old:{SECRET},new:[{SECRET}]", (f"old:{SECRET}", f"new:[{SECRET}]")),
     ("signing_keys", f'["k1:{SECRET}"]', (f"k1:{SECRET}",)),
     ("allow_unsigned", "1", True),
@@ -236,6 +240,9 @@ WRONG_URLS = ["host:6379", "redis", "redis:/host", "http://host", "http:x", "//h
 WRONG_SECONDS = ["-1", "0", "nan", "inf", "-inf", "1e400", "x", "5s", "1,5", "9" * 5000]
 WRONG_COUNTS = ["-1", "1.0", "1e3", "0x10", "x", "9" * 30, "9" * 5000]
 WRONG_TEXTS = [
+    *[("gateway_port", text) for text in (*WRONG_COUNTS, "65536")],
+    *[("gateway_requests_per_minute", text) for text in (*WRONG_COUNTS, "0")],
+    *[("gateway_origins", text) for text in ("*", "https://A.example", "https://a/x")],
     *[("redis_url", text) for text in [*WRONG_URLS, "amqp://host"]],
     *[("broker_url", text) for text in WRONG_URLS],
     *[("s3_endpoint_url", text) for text in ("host", "s3://bucket", "ftp://host", "http://[")],
