@@ -1,0 +1,2 @@
+/** The built `packetfs.mjs`, which lies beside the built page. */
+export * from "../src";
