@@ -67,7 +67,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 
 lock: $(STAMP)  ## Pin anew what is installed: for development, as tools, and in the images
 	$(BIN)/pip install --quiet uv
-	$(COMPILE) --extra fly --extra flower --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
+	$(COMPILE) --extra fly --extra flower --extra gateway --extra dev setup.cfg requirements/dev.in --output-file requirements/dev.txt
 	$(COMPILE) requirements/tools.in --output-file requirements/tools.txt
 	$(COMPILE) --constraint requirements/dev.txt deploy/build.in --output-file deploy/build.txt
 	$(COMPILE) --constraint requirements/dev.txt deploy/server.in --output-file deploy/server.txt
@@ -75,11 +75,11 @@ lock: $(STAMP)  ## Pin anew what is installed: for development, as tools, and in
 
 kit: $(NPM)  ## Install what places are built and deployed with, into .tools: node, zig, sam, aws, hadolint
 
-# What the tests need that is no Python package: nginx, Prometheus with promtool, and a compiler and an emulator for the
-# arm64 kernels. Only root on Debian can install them unasked; elsewhere the tests that need them say so and are skipped,
+# What the tests need that is no Python package: Chromium, nginx, Prometheus with promtool, and a compiler and an emulator
+# for the arm64 kernels. Only root on Debian can install them unasked; elsewhere the tests that need them say so and are skipped,
 # except in CI.
-TOOLS    := nginx prometheus promtool aarch64-linux-gnu-gcc qemu-aarch64
-PACKAGES := nginx-light prometheus gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+TOOLS    := chromium nginx prometheus promtool aarch64-linux-gnu-gcc qemu-aarch64
+PACKAGES := chromium nginx-light prometheus gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 
 tools:
 	@export PATH="$$PATH:/usr/sbin"; if ! command -v $(TOOLS) | wc -l | grep -qx $(words $(TOOLS)); then \

@@ -2,7 +2,8 @@
 
 pytest_plugins = [
     "support.awslambda",
-    "support.edge",
+    "support.edge",  # before those that import it, or its assertions would not be rewritten
+    "support.browser",
     "support.fly",
     "support.nginx",
     "support.objectstore",

@@ -47,10 +47,13 @@ FLOORS = {
     "packetfs_compute.fleet": 2,
     "packetfs_compute.simulator": 2,
     "packetfs_compute.substrates": 2,
+    "packetfs_compute.volunteers": 2,
     "packetfs_compute.broker": 3,
     "packetfs_compute.celery": 3,
+    "packetfs_compute.desk": 3,
     "packetfs_compute.dispatch": 3,
     "packetfs_compute.metrics": 3,
+    "packetfs_compute.overview": 3,
     "packetfs_compute.router": 3,
     "packetfs_compute.upkeep": 3,
     "packetfs_compute.worker": 3,
@@ -66,10 +69,11 @@ FLOORS = {
 QUEUEING = {"celery", "kombu", "redis"}
 """What a Lambda's zip has not got."""
 
-MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.celery", "packetfs_compute.cli", "packetfs_compute.embedded",
-             "packetfs_compute.gateway", "packetfs_compute.intake", "packetfs_compute.fleet", "packetfs_compute.metrics",
-             "packetfs_compute.upkeep", "packetfs_compute.worker", "tasks"}  # fmt: skip
-"""Who may import it: floors 3 and 4, and the fleet, whose health is in Redis."""
+MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.celery", "packetfs_compute.cli", "packetfs_compute.desk",
+             "packetfs_compute.embedded", "packetfs_compute.gateway", "packetfs_compute.intake", "packetfs_compute.fleet",
+             "packetfs_compute.metrics", "packetfs_compute.upkeep", "packetfs_compute.volunteers",
+             "packetfs_compute.worker", "tasks"}  # fmt: skip
+"""Who may import it: floors 3 and 4, and the fleet and the volunteers, whose health and reputations are in Redis."""
 
 LATE_IMPORTS = {
     ("packetfs_compute.cli.run", "packetfs_compute.cli.submit"): "with --inline, Celery need not be loaded",

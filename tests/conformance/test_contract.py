@@ -61,7 +61,7 @@ def faults(checker: Validator, document: object) -> list[str]:
 
 class TestSchemas:
     def test_there_is_one_for_each_document(self) -> None:
-        assert set(SCHEMAS) == {"request", "response", "health"}
+        assert set(SCHEMAS) == {"request", "response", "health", "browser"}
 
     @pytest.mark.parametrize("name", SCHEMAS)
     def test_each_is_a_schema(self, name: str) -> None:

@@ -1,0 +1,32 @@
+"""Browsers that lend a hand: the gateway is the endpoint, and its hub answers for what it gives out.
+
+The hub (:mod:`packetfs_compute.volunteers`) lets nothing pass that its rules have not; so the place's trust is "verified",
+not "own": a policy that asks for places of ours keeps its jobs, and its URLs, out of strangers' browsers.
+"""
+
+from packetfs_compute.places import SubstrateSpec
+from packetfs_compute.routing import Capabilities
+from packetfs_compute.settings import Settings
+from packetfs_compute.substrates.endpoint import EndpointSubstrate
+
+__all__ = ["BrowserSubstrate"]
+
+
+class BrowserSubstrate(EndpointSubstrate):
+    """The browsers of one gateway; ``url`` is where it answers ``POST /compute`` for them."""
+
+    def __init__(self, spec: SubstrateSpec, settings: Settings) -> None:
+        defaults = Capabilities(
+            name="browser",
+            trust="verified",
+            memory_mb=64,
+            max_range_bytes=64 << 20,  # what a home's line brings in half a minute
+            max_duration_s=60.0,
+            schemes=frozenset({"http", "https"}),
+            kind="browser",
+            provider="browser",
+            slots=256,
+            overhead_s=0.5,
+            bytes_per_s=4e6,
+        )
+        super().__init__(spec, settings, defaults)
