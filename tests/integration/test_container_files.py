@@ -60,7 +60,7 @@ class TestDockerfiles:
     def test_pass_hadolint(self, name: str) -> None:
         linter = shutil.which("hadolint") or shutil.which(ROOT / ".tools" / "bin" / "hadolint")
         if linter is None:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)("hadolint is not installed: make .tools/.installed")
+            (pytest.fail if os.environ.get("CI") else pytest.skip)("hadolint is not installed: make kit")
         done = subprocess.run([linter, "--failure-threshold", "style", ROOT / name], capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (0, "")
         assert "hadolint ignore" not in (ROOT / name).read_text()

@@ -35,8 +35,8 @@ json.dump(transform(yaml_parse(open(sys.argv[1]).read()), {}, Policies()), sys.s
 def tool(name: str) -> str:
     if not (TOOLS / name).exists():
         if os.environ.get("CI"):
-            pytest.fail(f"{name} is missing: make .tools/.installed")
-        pytest.skip(f"{name} is missing: make .tools/.installed")
+            pytest.fail(f"{name} is missing: make kit")
+        pytest.skip(f"{name} is missing: make kit")
     return str(TOOLS / name)
 
 

@@ -466,8 +466,8 @@ def emulator() -> str:
     found = [*(ROOT / ".tools").glob(f"lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-{machine}")]
     if not found:
         if os.environ.get("CI"):
-            pytest.fail("AWS's emulator is missing: make .tools/.installed")
-        pytest.skip("AWS's emulator is missing: make .tools/.installed")
+            pytest.fail("AWS's emulator is missing: make kit")
+        pytest.skip("AWS's emulator is missing: make kit")
     return str(found[0])
 
 
