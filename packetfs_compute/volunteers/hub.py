@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable, Busy, Internal, JobError, Unauthorized
-from packetfs_compute.places import Trust
 from packetfs_compute.volunteers.base import Reputations
 from packetfs_compute.volunteers.frames import BadFrame, Hello, parse_frame
 from packetfs_compute.volunteers.judge import Claim, Judge, Stats
@@ -110,11 +109,12 @@ class Hub:
         rate = Rate(self._limits.frames_per_s, self._limits.burst, self._clock)
         try:
             while True:
-                text = await connection.receive()
-                if not rate.take():
+                frame = parse_frame(await connection.receive())
+                # As many answers as it was asked for are no flood, however fast they come.
+                if not session.awaits(frame) and not rate.take():
                     await session.close(Close.TOO_FAST, "too many frames")
                     return
-                session.take(parse_frame(text))
+                session.take(frame)
         except BadFrame as error:
             await session.close(Close.BAD_FRAME, str(error)[:120])
         except ConnectionError:
@@ -136,11 +136,8 @@ class Hub:
 
     # What dispatchers meet.
 
-    async def compute(self, request: Mapping[str, Any], trust: Trust = "verified") -> dict[str, Any]:
-        """Answer a request of ``POST /compute``. Never raises for a failed attempt.
-
-        ``trust`` "verified" keeps wrong results below :data:`trust.ACCEPTABLE`; "any" has the floor of checks alone.
-        """
+    async def compute(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a request of ``POST /compute``. Never raises for a failed attempt."""
         started = self._clock()
         try:
             asked = parse_request(request)
@@ -149,7 +146,7 @@ class Hub:
             self._under_way += 1
             try:
                 async with asyncio.timeout(asked.timeout_ms / 1000):
-                    return await self._attempt(asked, trust, started + asked.timeout_ms / 1000)
+                    return await self._attempt(asked, started + asked.timeout_ms / 1000)
             finally:
                 self._under_way -= 1
         except TimeoutError:
@@ -180,7 +177,7 @@ class Hub:
         for session in [*self._sessions.values()]:
             await session.close(Close.GOING, "the hub ends")
 
-    async def _attempt(self, asked: ComputeRequest, trust: Trust, until: float) -> dict[str, Any]:
+    async def _attempt(self, asked: ComputeRequest, until: float) -> dict[str, Any]:
         origin = origin_of(asked.program.data_url)
         if await asyncio.to_thread(self._reputations.closed, origin, self._wall()):
             raise Internal(f"browsers cannot read {origin}: it allows no other origin (CORS)", {"retryable": False})
@@ -190,7 +187,7 @@ class Hub:
             if claim is None:
                 raise self._busy("no browser is idle")
             if isinstance(claim, Claim):
-                return await self._judge.judged(claim, asked, trust, tried, until)
+                return await self._judge.judged(claim, asked, tried, until)
             tried.add(claim.account)
             self._rehanded += 1
         raise Internal(f"none of {self._limits.hands} browsers computed it")
@@ -221,7 +218,8 @@ class Hub:
     ) -> Claim | Party | None:
         """Have an idle browser, chosen at random, compute it and return what it claims; ``None`` where none is idle.
 
-        Where it failed, by being lost, by its own fault, or by saying what cannot be an answer, return whose it is.
+        Where it failed, by being lost, by its own fault, or by saying what cannot be an answer, return whose it is. One
+        that says that it is busy, as it may when it pauses while a program is on its way, has not failed.
         """
         now = self._wall()
         fitting = [
@@ -243,7 +241,10 @@ class Hub:
                 await self._judge.record(session.party, "failed")
             raise
         if answer is None or fault_of(answer) == "substrate":
-            await self._judge.record(session.party, "failed")
+            if answer is not None and answer["error"]["type"] == Busy.type:
+                session.rest()
+            else:
+                await self._judge.record(session.party, "failed")
             return session.party
         return Claim(session.party, answer)
 

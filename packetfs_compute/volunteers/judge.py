@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from packetfs_compute.errors import BrokerUnavailable, Internal, JobError
-from packetfs_compute.places import Trust
 from packetfs_compute.volunteers.base import Reputations
 from packetfs_compute.volunteers.trust import (
     Event,
@@ -123,7 +122,7 @@ class Judge:
         """Return whether a question about an account is open."""
         return account in self._disputed
 
-    async def judged(self, claim: Claim, asked: ComputeRequest, trust: Trust, tried: set[str], until: float) -> Answer:
+    async def judged(self, claim: Claim, asked: ComputeRequest, tried: set[str], until: float) -> Answer:
         """Return what is given out where ``claim`` came first; raise a :class:`JobError` for nothing."""
         reputation = await asyncio.to_thread(self._reputations.get, claim.party.account)
         if reputation.banned:  # by another hub, or while it computed
@@ -137,7 +136,7 @@ class Judge:
             if (
                 fault_of(claim.answer) is not None
                 or self.in_dispute(account)
-                or needs_check(reputation, trust, stake, self._rng.random())
+                or needs_check(reputation, stake, self._rng.random())
             ):
                 return await self._checked([claim], asked, until)
             return await self._vouched(claim, asked, tried, until)

@@ -6,6 +6,7 @@ let a lease lapse is taken for dead, and put out.
 """
 
 import asyncio
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -119,17 +120,27 @@ class Session:
         self._ended: deque[str] = deque(maxlen=4 * MAX_SLOTS)
         """Leases whose late answers are no fault: they were taken back while the answer was on its way."""
         self._paused = False
+        self._resting_until = -math.inf
         self._closed = False
 
     @property
     def idle(self) -> bool:
         """Whether it can take another program."""
-        return not self._closed and not self._paused and len(self._leases) < self.slots
+        resting = self._paused or self._clock() < self._resting_until
+        return not self._closed and not resting and len(self._leases) < self.slots
 
     @property
     def running(self) -> int:
         """How many programs it runs."""
         return len(self._leases)
+
+    def awaits(self, frame: Frame) -> bool:
+        """Return whether ``frame`` is the answer to a lease that it runs."""
+        return isinstance(frame, Answer) and frame.lease in self._leases
+
+    def rest(self) -> None:
+        """Hand nothing over for as long as a lease lives, or until it says that it resumes."""
+        self._resting_until = self._clock() + self._lease_s
 
     async def welcome(self) -> None:
         """Send the answer to its hello."""
@@ -180,7 +191,7 @@ class Session:
             case Pause():
                 self._paused = True
             case Resume():
-                self._paused = False
+                self._paused, self._resting_until = False, -math.inf
             case Hello():
                 raise BadFrame("hello comes once")
 

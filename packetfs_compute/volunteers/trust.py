@@ -32,8 +32,8 @@ which is 0.998 at w = 10, 0.82 at 1,000, 0.33 at 5,000 and the floor from 8,182.
 fate is open stands behind no other (:func:`stake_of`): else a hundred lies told at once would be paid for once.
 
 Quorum of two with 10 % spot checks and no such rule lets a third that colludes pass 0.46 wrong results for every account
-that it burns, after 10 results each (``trust`` "any" puts up with that). Sarmenta's credibility (2002) reckons with errors
-that are independent: a group that agrees breaks it. F is a part of those that may vouch, so a second is past its probation.
+that it burns, after 10 results each. Sarmenta's credibility (2002) reckons with errors that are independent: a group that
+agrees breaks it. F is a part of those that may vouch, so a second is past its probation.
 
 **What is no lie.** Two answers of different versions of the object (both name an ETag or size, and differ) decide nothing:
 nobody is banned, but the credit begins anew, so that claiming it is no way out. A failure is never taken from browsers
@@ -49,7 +49,6 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from packetfs_compute.errors import error_class
-from packetfs_compute.places import Trust
 
 __all__ = [
     "ACCEPTABLE",
@@ -154,19 +153,17 @@ def stake_of(reputation: Reputation, staked: int, hubs: int = 1) -> int:
     return max(0, min(FULL_STAKE, math.floor(reputation.credit / hubs) - staked))
 
 
-def check_probability(reputation: Reputation, trust: Trust, stake: float) -> float:
-    """Return how likely an answer of this browser is checked; ``trust`` is what the policy asks of the place."""
-    if trust == "own" or reputation.banned or reputation.checked < PROBATION:
+def check_probability(reputation: Reputation, stake: float) -> float:
+    """Return how likely an answer of this browser is checked, where so much of its credit stands behind it."""
+    if reputation.banned or reputation.checked < PROBATION:
         return 1.0
-    if trust == "any":
-        return FLOOR
     allowed = ACCEPTABLE * stake
     return max(FLOOR, 1 - allowed / (IN_LEAGUE * (1 + allowed)))
 
 
-def needs_check(reputation: Reputation, trust: Trust, stake: float, draw: float) -> bool:
+def needs_check(reputation: Reputation, stake: float, draw: float) -> bool:
     """Return whether a trusted place must compute it too; ``draw`` is uniform in [0, 1), made after the answer came."""
-    return draw < check_probability(reputation, trust, stake)
+    return draw < check_probability(reputation, stake)
 
 
 def may_vouch(first: Party, other: Party, reputation: Reputation) -> bool:

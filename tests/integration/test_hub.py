@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from packetfs_compute.errors import Busy, JobError, SourceNotFound, Unauthorized
+from packetfs_compute.errors import Busy, Internal, JobError, SourceNotFound, Unauthorized
 from packetfs_compute.kernels import crc32c
 from packetfs_compute.volunteers import Close, Hub, Limits, Reputation, StubReputations, Tickets, judge
 from packetfs_compute.volunteers.frames import MAX_FRAME
@@ -306,16 +306,6 @@ class TestWhatIsGivenOut:
             assert w.hub.stats().tie_breaks == 1
 
     @in_loop
-    async def test_with_any_trust_the_floor_is_all(self) -> None:
-        async with world(0.5) as w:
-            for name in ("alice", "bob"):
-                await w.join(name, known=Reputation(checked=10))
-            await w.hub.compute(request())
-            assert len(w.asked) == 1
-            await w.hub.compute(request(1), "any")
-            assert len(w.asked) == 1
-
-    @in_loop
     async def test_what_is_said_of_another_version_bans_nobody(self) -> None:
         async def older(browser: Browser, lease: str, asked: dict[str, Any]) -> None:
             browser.answer(lease, said(asked, lie=1, etag='"v0"'))
@@ -538,7 +528,7 @@ class TestFailures:
     @in_loop
     async def test_who_only_fails_is_left_alone_for_a_while(self) -> None:
         async with world(NEVER) as w:
-            alice = await w.join("alice", failing(Busy("no room")))
+            alice = await w.join("alice", failing(Internal("broken")))
             seen = [values(await w.hub.compute(request(at))) for at in range(7)]
             assert set(seen) == {"busy"}
             assert len(alice.asked) == 5
@@ -638,6 +628,21 @@ class TestLeases:
             assert values(await w.hub.compute(request(2))) == values(said(request(2)))
 
     @in_loop
+    async def test_a_program_that_meets_a_pause_goes_to_another_and_is_no_failure(self) -> None:
+        async with world(SURE, lease_s=0.2) as w:
+            alice = await w.join("alice", failing(Busy("this browser is paused")), known=VETERAN)
+            assert values(await w.hub.compute(request())) == "busy"
+            assert values(await w.hub.compute(request(1))) == "busy"
+            assert len(alice.asked) == 1, "it is not asked again while it rests"
+            assert w.reputations.get("alice") == VETERAN
+            await asyncio.sleep(0.25)
+            assert w.hub.stats().idle == 1
+            await w.hub.compute(request(2))
+            assert (len(alice.asked), w.hub.stats().idle) == (2, 0)
+            alice.wire.tell(type="resume")
+            await until(lambda: w.hub.stats().idle == 1)
+
+    @in_loop
     async def test_a_slot_holds_one_program(self) -> None:
         async with world(SURE) as w:
             await w.join("alice", slow(0.3), slots=2)
@@ -733,6 +738,16 @@ class TestTheDoor:
             assert not alice.wire.closed.done()
             alice.wire.tell(type="resume")
             assert (await alice.wire.closed)[0] == Close.TOO_FAST
+
+    @in_loop
+    async def test_answers_that_were_asked_for_are_not_counted(self) -> None:
+        async with world(SURE, burst=2, frames_per_s=0.001) as w:
+            alice = await w.join("alice")
+            for at in range(6):
+                assert values(await w.hub.compute(request(at))) == values(said(request(at)))
+            for _ in range(3):
+                alice.answer("no-such-lease", said(request()))
+            assert (await alice.wire.closed)[0] in (Close.BAD_FRAME, Close.TOO_FAST)
 
     @in_loop
     async def test_closes_behind_who_does_not_listen(self, monkeypatch: pytest.MonkeyPatch) -> None:

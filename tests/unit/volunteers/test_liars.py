@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from packetfs_compute.places import Trust
 from packetfs_compute.volunteers.trust import (
     ACCEPTABLE,
     FULL_STAKE,
@@ -45,7 +44,8 @@ class World:
     strategy: Strategy
     in_league: bool
     rng: random.Random
-    trust: Trust = "verified"
+    staking: bool = True
+    """Whether the chance of a check follows from what there is to lose, or is the floor for all past their probation."""
     browsers: list[Browser] = field(default_factory=list)
     names: int = 0
     accepted: int = 0
@@ -67,7 +67,8 @@ class World:
         first = self.rng.choice(self.browsers)
         value = self.strategy(self, first) if first.lies else TRUTH
         self.computed += 1
-        if needs_check(first.known, self.trust, stake_of(first.known, 0), self.rng.random()):
+        stake = stake_of(first.known, 0) if self.staking else FULL_STAKE
+        if needs_check(first.known, stake, self.rng.random()):
             self.check([(first, value)])
             return
         second = self.second(first)
@@ -116,8 +117,8 @@ def after(credit: float) -> Strategy:
     return lambda _, liar: 1 if liar.known.credit >= credit and liar.known.checked >= PROBATION else TRUTH
 
 
-def run(strategy: Strategy, in_league: bool, trust: Trust = "verified") -> World:
-    world = World(strategy, in_league, random.Random(5), trust)
+def run(strategy: Strategy, in_league: bool, staking: bool = True) -> World:
+    world = World(strategy, in_league, random.Random(5), staking)
     world.run()
     print(
         f"wrong {world.wrong} of {world.accepted} ({world.wrong / world.accepted:.1e}), bans {world.bans}, for each "
@@ -144,7 +145,7 @@ def test_what_they_get_past_the_rules(strategy: Strategy, in_league: bool) -> No
 
 
 def test_without_stakes_they_would_get_more_than_that_past_them() -> None:
-    world = run(after(0), True, "any")
+    world = run(after(0), True, staking=False)
     assert world.wrong / world.accepted > 10 * ACCEPTABLE
 
 
@@ -161,7 +162,7 @@ def test_veterans_in_league_gain_nothing_by_having_waited() -> None:
         veteran = Reputation(checked=8200)
         while True:
             second_is_theirs = rng.random() < LIARS / BROWSERS
-            if needs_check(veteran, "verified", stake_of(veteran, 0), rng.random()) or not second_is_theirs:
+            if needs_check(veteran, stake_of(veteran, 0), rng.random()) or not second_is_theirs:
                 paid += veteran.credit
                 break
             passed += 1

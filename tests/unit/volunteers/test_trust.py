@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.untrusted import patient
 
-from packetfs_compute.places import Trust
 from packetfs_compute.volunteers.trust import (
     ACCEPTABLE,
     FLOOR,
@@ -37,54 +36,51 @@ NOW = 1_700_000_000.0
 counts = st.integers(0, 1_000_000)
 reputations = st.builds(Reputation, checked=counts, agreed=counts, banned_at=st.sampled_from([0.0, NOW]))
 stakes = st.floats(0, 1e7)
-trusts: st.SearchStrategy[Trust] = st.sampled_from(["any", "verified", "own"])
 
 
 class TestCheckProbability:
     @patient
-    @given(reputations, trusts, stakes)
-    def test_is_never_below_the_floor(self, reputation: Reputation, trust: Trust, stake: float) -> None:
-        assert FLOOR <= check_probability(reputation, trust, stake) <= 1
+    @given(reputations, stakes)
+    def test_is_never_below_the_floor(self, reputation: Reputation, stake: float) -> None:
+        assert FLOOR <= check_probability(reputation, stake) <= 1
 
     @patient
     @given(reputations, stakes)
     def test_makes_a_lie_cost_what_it_is_worth(self, reputation: Reputation, stake: float) -> None:
         """The inequality of the module's proof: what is gained by a lie against what is lost by it."""
-        passes = (1 - check_probability(reputation, "verified", stake)) * IN_LEAGUE
+        passes = (1 - check_probability(reputation, stake)) * IN_LEAGUE
         assert passes <= ACCEPTABLE * stake * (1 - passes) * (1 + 1e-9) + 1e-12
 
     @patient
     @given(reputations, st.floats(0, 1e6), st.floats(0, 1e6))
     def test_falls_as_more_is_at_stake(self, reputation: Reputation, a: float, b: float) -> None:
         low, high = sorted((a, b))
-        assert check_probability(reputation, "verified", high) <= check_probability(reputation, "verified", low)
+        assert check_probability(reputation, high) <= check_probability(reputation, low)
 
-    @pytest.mark.parametrize("trust", ["any", "verified"])
-    def test_is_certain_for_whom_nobody_knows(self, trust: Trust) -> None:
+    def test_is_certain_for_whom_nobody_knows(self) -> None:
         for checked in range(PROBATION):
-            assert check_probability(Reputation(checked=checked, agreed=10**6), trust, 1e9) == 1
-        assert check_probability(Reputation(checked=PROBATION), trust, 10) < 1
+            assert check_probability(Reputation(checked=checked, agreed=10**6), 1e9) == 1
+        assert check_probability(Reputation(checked=PROBATION), 10) < 1
 
-    def test_is_certain_for_the_banned_and_for_places_of_ones_own(self) -> None:
-        assert check_probability(Reputation(checked=10**6, banned_at=NOW), "any", 1e9) == 1
-        assert check_probability(Reputation(checked=10**6), "own", 1e9) == 1
+    def test_is_certain_for_the_banned(self) -> None:
+        assert check_probability(Reputation(checked=10**6, banned_at=NOW), 1e9) == 1
 
     @pytest.mark.parametrize(
         ("stake", "chance"), [(10, 0.998), (1000, 0.818), (5000, 0.333), (8182, 0.1), (10**9, 0.1)]
     )
     def test_is_what_the_argument_says(self, stake: float, chance: float) -> None:
-        assert check_probability(Reputation(checked=PROBATION), "verified", stake) == pytest.approx(chance, abs=5e-4)
+        assert check_probability(Reputation(checked=PROBATION), stake) == pytest.approx(chance, abs=5e-4)
 
     def test_reaches_the_floor_at_the_full_stake_and_no_sooner(self) -> None:
         veteran = Reputation(checked=10**6)
-        assert check_probability(veteran, "verified", FULL_STAKE) == pytest.approx(FLOOR)
-        assert check_probability(veteran, "verified", 0.99 * FULL_STAKE) > FLOOR
+        assert check_probability(veteran, FULL_STAKE) == pytest.approx(FLOOR)
+        assert check_probability(veteran, 0.99 * FULL_STAKE) > FLOOR
 
     def test_a_draw_below_it_is_a_check(self) -> None:
         veteran = Reputation(checked=10**6)
-        assert needs_check(veteran, "any", 0, FLOOR - 1e-9)
-        assert not needs_check(veteran, "any", 0, FLOOR)
-        assert needs_check(Reputation(), "any", 0, math.nextafter(1, 0))
+        assert needs_check(veteran, FULL_STAKE, FLOOR - 1e-9)
+        assert not needs_check(veteran, FULL_STAKE, FLOOR + 1e-4)
+        assert needs_check(Reputation(), FULL_STAKE, math.nextafter(1, 0))
 
 
 class TestStake:
