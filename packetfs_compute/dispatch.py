@@ -18,11 +18,12 @@ from typing import Any, Final, Protocol
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable, Internal, JobError, NoSubstrate, TooLarge
 from packetfs_compute.fleet import Fleet, Leased
-from packetfs_compute.job import Job, source_of
+from packetfs_compute.job import Job, wanted_for
 from packetfs_compute.names import MAX_TIMEOUT_MS
 from packetfs_compute.program import Program
 from packetfs_compute.result import Attempt, JobResult, job_result
 from packetfs_compute.routing import Candidate, Capabilities, Decision, Outcome, Policy, Wanted, attempt_usd
+from packetfs_compute.routing.breaker import opened_at
 from packetfs_compute.routing.decide import UNKNOWN_BYTES
 from packetfs_compute.routing.egress import usd_per_byte
 from packetfs_compute.routing.estimate import surprise_of
@@ -32,7 +33,7 @@ from packetfs_compute.sources import RangeRequest, open_source, presign
 from packetfs_compute.substrates import Substrate, load_substrate, substrate_names
 from packetfs_compute.wire import ComputeRequest, error_from_wire
 
-__all__ = ["Chooser", "Dispatcher", "Observer"]
+__all__ = ["Chooser", "Course", "Dispatcher", "Observer"]
 
 _MAX_MOVES: Final = 8
 """How often a job may be moved on without an attempt, before it is tried where it is."""
@@ -49,16 +50,31 @@ class Chooser(Protocol):
         """Decide for one job, without the places in ``tried``."""
 
 
-class Observer(Protocol):
-    """Who wants to know of every attempt and every job's end; for metrics."""
+@dataclass(slots=True)
+class Course:
+    """How a job came to run where it ended. ``decision`` is what was seen when its last attempt began; or, where there
+    was none here, when it was given up.
+    """
 
-    def attempt(self, job: Job, attempt: Attempt, outcome: Outcome) -> None:
-        """One attempt has ended."""
+    decision: Decision | None = None
+    decided_at: float = 0.0
+    """Unix seconds."""
+    total_s: float = 0.0
+    """Since it was submitted, where that is known; else since it was here."""
+
+
+class Observer(Protocol):
+    """Who wants to know of every attempt and every job's end; for metrics and the journal. It is called as a job runs, so it
+    must neither wait nor raise.
+    """
+
+    def attempt(self, job: Job, attempt: Attempt, outcome: Outcome, *, opened: bool) -> None:
+        """One attempt has ended; ``opened``: and opened its substrate's breaker."""
 
     def moved(self, job: Job, substrate: str, again: Again) -> None:
         """The job goes on to another attempt."""
 
-    def finished(self, job: Job, substrate: str, error: JobError | None) -> None:
+    def finished(self, job: Job, substrate: str, error: JobError | None, course: Course) -> None:
         """The job has ended."""
 
 
@@ -69,7 +85,7 @@ class Dispatcher:
     settings: Settings
     fleet: Fleet
     chooser: Chooser
-    observer: Observer | None = None
+    observers: tuple[Observer, ...] = ()
     hold: Callable[[Leased], AbstractContextManager[object]] = nullcontext
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -81,17 +97,18 @@ class Dispatcher:
 
         Raises the ``JobError`` that the job ended with, with ``attempts`` and ``job_id`` in its details.
         """
-        trail = job.trail
-        with self._accounted(job, substrate_name):
-            started = self.clock()
-            queued_s = job.queued_s(self.wall())
+        trail, started, queued_s = job.trail, self.clock(), job.queued_s(self.wall())
+        course = Course()
+        with self._accounted(job, substrate_name, course, started - (queued_s or 0.0)):
             deadline = Deadline.after(
                 job.policy.deadline_s or self.settings.timeout_s, self.clock, spent_s=queued_s or 0.0
             )
             deadline.remaining_s()
             substrate = load_substrate(substrate_name, self.settings)
             wanted = self._wanted(job, deadline)
-            row, again = self._placed(job, wanted, substrate_name)
+            course.decision = self.chooser.decide(wanted, job.policy, trail.failed_places())
+            course.decided_at = self.wall()
+            row, again = self._placed(job, course.decision, substrate_name)
             if again is None:
                 again = self._slot(job, wanted, substrate_name, deadline)
             if again is not None:
@@ -101,13 +118,13 @@ class Dispatcher:
             answer = self._attempt(job, wanted, substrate, row, deadline)
             if isinstance(answer, Again):
                 return self._on(job, substrate_name, answer)
-            total_s = (queued_s or 0.0) + self.clock() - started
+            course.total_s = (queued_s or 0.0) + self.clock() - started
             result = job_result(
                 job.id, job.program, answer, trail.attempts, cost_usd=trail.spent_usd,
-                queued_s=trail.queued_s, total_s=total_s,
+                queued_s=trail.queued_s, total_s=course.total_s,
             )  # fmt: skip
-        if self.observer:
-            self.observer.finished(job, substrate_name, None)
+        for observer in self.observers:
+            observer.finished(job, substrate_name, None, course)
         return result
 
     def run_here(self, job: Job, substrate_name: str) -> JobResult:
@@ -120,28 +137,30 @@ class Dispatcher:
             substrate_name = answer.substrate
 
     @contextmanager
-    def _accounted(self, job: Job, substrate_name: str) -> Iterator[None]:
+    def _accounted(self, job: Job, substrate_name: str, course: Course, submitted: float) -> Iterator[None]:
         """Put what is known of the job on the error that it ends with."""
         try:
             yield
         except JobError as error:
             error.details.update(job_id=job.id, attempts=job.trail.attempts)
-            if self.observer:
-                self.observer.finished(job, substrate_name, error)
+            course.total_s = self.clock() - submitted
+            for observer in self.observers:
+                observer.finished(job, substrate_name, error, course)
             raise
 
     def _on(self, job: Job, substrate_name: str, again: Again) -> Again:
-        if self.observer:
-            self.observer.moved(job, substrate_name, again)
+        for observer in self.observers:
+            observer.moved(job, substrate_name, again)
         return again
 
     def _wanted(self, job: Job, deadline: Deadline) -> Wanted:
         byte_count = job.program.length
         if byte_count is None and (job.policy.max_cost_usd is not None or len(self.fleet.places) > 1):
             byte_count = self._size(job.program, deadline)
-        return Wanted(
+        return wanted_for(
+            job.program.data_url,
             byte_count,
-            *source_of(job.program.data_url, self.settings),
+            self.settings,
             spent_s=deadline.budget_s - deadline.remaining_s(),
             spent_usd=job.trail.spent_usd,
         )
@@ -160,13 +179,12 @@ class Dispatcher:
             return None
         return None if size is None else max(0, size - program.offset)
 
-    def _placed(self, job: Job, wanted: Wanted, here: str) -> tuple[Candidate | None, Again | None]:
+    def _placed(self, job: Job, decision: Decision, here: str) -> tuple[Candidate | None, Again | None]:
         """Return this place's row of the decision, and where to move on to when it may not run the job now.
 
         Raises :class:`NoSubstrate` when no place may.
         """
         failed = job.trail.failed_places()
-        decision = self.chooser.decide(wanted, job.policy, failed)
         row = next((row for row in decision.candidates if row.substrate == here), None)
         if row is None or row.veto is None or (row.by_health and decision.panic):
             return row, None
@@ -216,10 +234,10 @@ class Dispatcher:
         outcome = self._outcome(place, wanted, answer, error, seconds, expected_s, budget_s)
         again_here = error is not None and (error.fault == "source" or others.substrate is None)
         outcome = replace(outcome, wants_retry=again_here and error is not None and may_retry(error, trail.failed))
-        granted = self._record(leased, outcome)
+        granted, opened = self._record(leased, outcome)
         attempt = trail.add(place.name, error, seconds, outcome.cost_usd)
-        if self.observer:
-            self.observer.attempt(job, attempt, outcome)
+        for observer in self.observers:
+            observer.attempt(job, attempt, outcome, opened=opened)
         if error is None:
             return answer
         remaining_s = deadline.at_s - self.clock()
@@ -266,12 +284,17 @@ class Dispatcher:
         except BrokerUnavailable:
             return True
 
-    def _record(self, leased: Leased, outcome: Outcome) -> bool:
-        """Record; return whether a retry is granted. What cannot be recorded is no reason to lose an answer."""
+    def _record(self, leased: Leased, outcome: Outcome) -> tuple[bool, bool]:
+        """Record; return whether a retry is granted, and whether this opened the breaker.
+
+        What cannot be recorded is no reason to lose an answer.
+        """
+        now = self.wall()
         try:
-            return self.fleet.record(leased, outcome, self.wall())[1]
+            health, granted = self.fleet.record(leased, outcome, now)
         except BrokerUnavailable:
-            return outcome.wants_retry
+            return outcome.wants_retry, False
+        return granted, opened_at(health.breaker, now)
 
     def _invoke(self, job: Job, substrate: Substrate, budget_s: float) -> tuple[dict[str, Any], JobError | None]:
         # No key leaves the dispatcher: a substrate is given a URL that is good for this object alone.

@@ -7,11 +7,12 @@ from typing import Any, Final
 from packetfs_compute.errors import JobError, error_class
 from packetfs_compute.program import Program, parse_program
 from packetfs_compute.result import Attempt
-from packetfs_compute.routing import Locality, Policy, locality, parse_policy
+from packetfs_compute.routing import Policy, Wanted, locality, parse_policy
 from packetfs_compute.routing.recovery import MAX_ATTEMPTS, Failed
 from packetfs_compute.settings import Settings
+from packetfs_compute.sources.presigned import is_presigned
 
-__all__ = ["Job", "Trail", "accept_job", "source_of"]
+__all__ = ["Job", "Trail", "accept_job", "wanted_for"]
 
 _SCHEMES: Final = frozenset({"http", "https", "s3", "file"})
 _LATEST_UNIX_S: Final = 1e11
@@ -99,14 +100,17 @@ class Job:
         return None if self.submitted_at is None else max(0.0, round(wall - self.submitted_at, 6))
 
 
-def source_of(url: str, settings: Settings) -> tuple[str, Locality]:
-    """Return what of a URL its place depends on: the scheme, and where the source stands.
+def wanted_for(
+    url: str, byte_count: int | None, settings: Settings, *, spent_s: float = 0.0, spent_usd: float = 0.0
+) -> Wanted:
+    """Return what of a job its place depends on: of its URL the scheme, where the source stands, and what it gives away.
 
     A scheme that no place reads is taken for https: the attempt gives it its typed error.
     """
     scheme = "file" if url.startswith("/") else url.partition(":")[0].lower()
     where = locality(url, settings.egress, settings.s3_region, settings.s3_endpoint_url)
-    return scheme if scheme in _SCHEMES else "https", where
+    known = scheme if scheme in _SCHEMES else "https"
+    return Wanted(byte_count, known, where, spent_s, spent_usd, secret=known == "s3" or is_presigned(url))
 
 
 def accept_job(

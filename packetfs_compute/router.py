@@ -21,7 +21,7 @@ from typing import Any, Final
 from packetfs_compute.errors import JobError, PacketFSError
 from packetfs_compute.fleet import Fleet
 from packetfs_compute.fleet.redis import open_fleet
-from packetfs_compute.job import source_of
+from packetfs_compute.job import wanted_for
 from packetfs_compute.names import (
     LOCAL,
     MAX_RANGE_BYTES,
@@ -224,8 +224,7 @@ def wanted_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], setting
     raw_policy = kwargs.get("policy") if len(args) <= at + 2 else args[at + 2]
     length = kwargs.get("length") if len(args) <= at else args[at]
     url = kwargs.get("data_url") if not args else args[0]
-    scheme, source = source_of(url if isinstance(url, str) else "", settings)
     if isinstance(length, float) and length.is_integer():  # JSON has one kind of number
         length = int(length)
     known = isinstance(length, int) and not isinstance(length, bool) and 0 <= length <= MAX_RANGE_BYTES
-    return parse_policy(raw_policy), Wanted(length if known else None, scheme, source)
+    return parse_policy(raw_policy), wanted_for(url if isinstance(url, str) else "", length if known else None, settings)

@@ -27,7 +27,7 @@ slow start gives a place that came back a tenth of its share, growing to all of 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["TRANSITIONS", "Breaker", "Event", "State", "next_breaker", "slow_start_share", "state_at"]
+__all__ = ["TRANSITIONS", "Breaker", "Event", "State", "next_breaker", "opened_at", "slow_start_share", "state_at"]
 
 State = Literal["closed", "open", "half_open"]
 Event = Literal["success", "failure", "too_many", "fallen", "risen"]
@@ -65,6 +65,11 @@ class Breaker:
 def state_at(breaker: Breaker, now: float) -> State:
     """Return the state at ``now``: an open breaker whose time is up is half-open."""
     return "half_open" if breaker.state == "open" and now >= breaker.until else breaker.state
+
+
+def opened_at(breaker: Breaker, now: float) -> bool:
+    """Whether it was what was recorded at ``now`` that opened it; a renewed one has been open for longer."""
+    return breaker.state == "open" and breaker.since == now
 
 
 def next_breaker(breaker: Breaker, event: Event, now: float, jitter: float = 1.0) -> Breaker:

@@ -55,6 +55,8 @@ class Wanted:
     """How much of its deadline has passed already."""
     spent_usd: float = 0.0
     """What its attempts so far have cost."""
+    secret: bool = False
+    """Whether whoever is given its URL may read the object: a presigned one."""
 
 
 class Candidate(NamedTuple):
@@ -219,6 +221,8 @@ def _veto(
         return reason
     if wanted.scheme not in place.schemes and wanted.scheme != "s3":
         return f"does not read {wanted.scheme}:"
+    if wanted.secret and place.trust != "own":
+        return "may not be given a presigned URL: it is not our own"
     if wanted.byte_count is not None and wanted.byte_count > place.max_range_bytes:
         return f"takes at most {place.max_range_bytes} bytes"
     if run_s > place.max_duration_s:

@@ -3,7 +3,7 @@
 A socket's own timeout bounds each ``recv``; a source that sends one byte a second never meets it. So before *every*
 call the timeout is set anew to what is left of the deadline, or to the longest silence that settings allow, whichever
 is shorter. That holds for drips of body and head alike and needs no watchdog. (In TLS, CPython's timeout already
-spans the whole call.)
+spans the whole call.) Where the work can be cancelled, a wait is made in turns that the deadline bounds.
 """
 
 import socket
@@ -58,11 +58,12 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Send a request; raises :class:`Dropped` when the other side has gone."""
-        limited = self._arm()
+        left_s = self.deadline.remaining_s()
+        self._set_timeout(min(left_s, self._stall_s))  # in one turn: nobody knows how much a sendall that timed out sent
         try:
             self._sock.sendall(data)
         except TimeoutError as error:
-            raise self._late(limited, "took nothing") from error
+            raise self._late(left_s <= self._stall_s, "took nothing") from error
         except OSError as error:
             raise Dropped(f"the source broke the connection: {reason(error)}") from error
 
@@ -75,19 +76,19 @@ class Connection:
         return self._wait(self._sock.recv_into, view)
 
     def _wait(self, receive: Callable[[_A], _T], into: _A) -> _T:
-        limited = self._arm()
-        try:
-            return receive(into)
-        except TimeoutError as error:
-            raise self._late(limited, "sent nothing") from error
-        except OSError as error:
-            raise SourceFailed(f"the source broke the connection: {reason(error)}") from error
-
-    def _arm(self) -> bool:
-        """Set the timeout of the next call; return whether it is the deadline that limits it."""
-        left_s = self.deadline.remaining_s()
-        self._set_timeout(min(left_s, self._stall_s))
-        return left_s <= self._stall_s
+        quiet_s = self._stall_s
+        while True:
+            left_s = self.deadline.remaining_s()
+            turn_s = min(left_s, quiet_s, self.deadline.turn_s)
+            self._set_timeout(turn_s)
+            try:
+                return receive(into)
+            except TimeoutError as error:
+                quiet_s -= turn_s
+                if turn_s == left_s or quiet_s <= 0:
+                    raise self._late(turn_s == left_s, "sent nothing") from error
+            except OSError as error:
+                raise SourceFailed(f"the source broke the connection: {reason(error)}") from error
 
     def _set_timeout(self, timeout_s: float) -> None:
         """Set the socket's timeout where it differs: CPython makes a system call of it each time."""

@@ -6,7 +6,7 @@ what a known scheme adds is taken away, and only where its own signature shows t
 
 from typing import Final
 
-__all__ = ["canonical_url"]
+__all__ = ["canonical_url", "is_presigned"]
 
 _SIGNERS: Final = (
     (
@@ -26,6 +26,16 @@ _SIGNERS: Final = (
     (frozenset({"signature", "googleaccessid"}), frozenset({"expires", "googleaccessid", "signature"})),
 )  # fmt: skip
 """What marks a presigned URL (AWS SigV4, GCS V4, AWS V2, GCS V2), and the parameters that then say nothing of the object."""
+
+
+_SIGNATURES: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
+"""Parameters that are a signature: those above, CloudFront's, and those of Azure's shared access signatures."""
+
+
+def is_presigned(url: str) -> bool:
+    """Return whether whoever has ``url`` may read what it names, as far as its parameters show."""
+    query = url.partition("#")[0].partition("?")[2]
+    return any(parameter.partition("=")[0].lower() in _SIGNATURES for parameter in query.split("&"))
 
 
 def canonical_url(url: str) -> str:

@@ -395,6 +395,23 @@ class TestArguments:
         assert wanted_of(CRC, (url,), {}, Settings())[1].scheme == scheme
         assert wanted_of(CRC, (), {"data_url": url}, Settings())[1].scheme == scheme
 
+    @pytest.mark.parametrize(
+        ("url", "secret"),
+        [
+            ("s3://bucket/key", True),
+            ("S3://bucket/key", True),
+            ("https://b.s3.amazonaws.com/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=ab", True),
+            ("https://storage.googleapis.com/b/k?x-goog-signature=ab", True),
+            ("https://cdn.example/k?Expires=1&Signature=ab&Key-Pair-Id=K", True),
+            ("https://a.blob.core.windows.net/c/k?sv=2024&sig=ab", True),
+            ("https://cdn.example/signature?v=1&signed=no#Signature=ab", False),
+            ("https://cdn.example/k?design=1", False),
+            ("https://cdn.example/k", False),
+        ],
+    )
+    def test_a_url_that_opens_the_object_is_known(self, url: str, secret: bool) -> None:
+        assert wanted_of(CRC, (url,), {}, Settings())[1].secret is secret
+
     def test_where_the_bytes_live_is_told_by_the_settings(self) -> None:
         assert wanted_of(CRC, ("s3://b/k",), {}, Settings(s3_region="eu-west-1"))[1].source.region == "eu-west-1"
         elsewhere = Settings(s3_endpoint_url="https://account.r2.cloudflarestorage.com")

@@ -171,6 +171,7 @@ class TestVeto:
             (HTTPS, Policy(min_memory_mb=513), (), "has 512 MB, policy.min_memory_mb wants 513"),
             (replace(HTTPS, scheme="file"), Policy(), (), "does not read file:"),
             (replace(HTTPS, scheme="ftp"), Policy(), (), "does not read ftp:"),
+            (replace(HTTPS, secret=True), Policy(), (), "may not be given a presigned URL: it is not our own"),
             (Wanted(GIB + 1), Policy(), (), "takes at most 1073741824 bytes"),
             (Wanted(GIB), Policy(), (), "would take 10.8 s and stops at 5 s"),
             (Wanted(MIB, source=locality(GCS)), Policy(max_cost_usd=1e-6), (),
