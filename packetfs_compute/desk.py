@@ -28,6 +28,7 @@ from packetfs_compute.celery import SUBMITTED_AT, app, broker_errors
 from packetfs_compute.errors import BadProgram, BrokerUnavailable, ConfigurationError, JobError
 from packetfs_compute.job import Job, accept_job
 from packetfs_compute.names import (
+    JOB_STATE,
     JOBS_KNOWN,
     JOBS_RESULTS,
     LEDGER_LEASES,
@@ -148,18 +149,26 @@ class Desk:
         A job counts as running once a worker has taken it. One that was published as another task of this project
         (``crc32c.delay()``) is told as well, without what was asked.
         """
-        return None if job_id_of({"jobId": job_id}) is None else _told(job_id, self._look(job_id))
+        return self.statuses([job_id])[0]
+
+    def statuses(self, job_ids: Sequence[str]) -> list[JobStatus | None]:
+        """Return how each job stands, in order and in one round trip, as :meth:`status` does for one."""
+        valid = [job_id for job_id in job_ids if job_id_of({"jobId": job_id}) is not None]
+        told = {job_id: _told(job_id, seen) for job_id, seen in zip(valid, self._look(valid), strict=True)}
+        return [told.get(job_id) for job_id in job_ids]
 
     def cancel(self, job_id: str) -> JobStatus | None:
         """Cancel a job and return how it stands: a job that has ended stays as it is; ``None`` as for :meth:`status`.
 
-        Its result is Celery's REVOKED at once, and stands. It is out of the ledger, so that no sweeper brings it back, and
-        workers that hold it are told to drop it. Not stopped is an attempt that runs already, nor one that is begun by a
-        worker which was not there to be told: it computes to its end, and what it brings is thrown away.
+        Its result is Celery's REVOKED at once, and stands. It is out of the ledger, so that no sweeper brings it back;
+        workers that hold it are told to drop it, and no attempt of it begins. One that runs is stopped: its worker learns
+        of it within a second or two, stops reading, closes its connections and gives its slot back, and nothing is held
+        against the place or the source. A place behind HTTP stops when its client leaves, as far as its platform lets it;
+        one that cannot (Lambda) computes to its end, and what it brings is thrown away.
         """
         if job_id_of({"jobId": job_id}) is None:
             return None
-        seen = self._look(job_id)
+        (seen,) = self._look([job_id])
         status = _told(job_id, seen)
         if status is None or status["status"] not in ("queued", "running"):
             return status
@@ -193,7 +202,7 @@ class Desk:
             with self._redis.pipeline(transaction=False) as pipe:
                 for one in accepted:
                     job_id = one.job.id
-                    keys = [JOBS_KNOWN + job_id, JOBS_RESULTS + job_id, _meta_key(job_id), LEDGER_OPEN, LEDGER_LEASES]
+                    keys = [JOBS_KNOWN + job_id, JOBS_RESULTS + job_id, JOB_STATE + job_id, LEDGER_OPEN, LEDGER_LEASES]
                     # Twice as long: a job may be open for as long as its result is kept after that.
                     _CLAIM.queue(pipe, keys, [job_id, one.record, 2 * self._ttl_s])
                 answers = pipe.execute()
@@ -218,18 +227,23 @@ class Desk:
             raise _unavailable(error) from error
         return refused
 
-    def _look(self, job_id: str) -> _Seen:
+    def _look(self, job_ids: Sequence[str]) -> list[_Seen]:
+        if not job_ids:
+            return []
         try:
             with self._redis.pipeline(transaction=True) as pipe:
-                pipe.get(JOBS_KNOWN + job_id)
-                pipe.get(_meta_key(job_id))
-                pipe.zscore(LEDGER_OPEN, job_id)
-                pipe.zscore(LEDGER_LEASES, job_id)
+                for job_id in job_ids:
+                    pipe.get(JOBS_KNOWN + job_id)
+                    pipe.get(JOB_STATE + job_id)
+                    pipe.zscore(LEDGER_OPEN, job_id)
+                    pipe.zscore(LEDGER_LEASES, job_id)
                 pipe.time()
-                known, meta, due, lease, (seconds, micros) = pipe.execute()
+                *kept, (seconds, micros) = pipe.execute()
         except (redis.RedisError, OSError) as error:
             raise _unavailable(error) from error
-        return _seen(known, meta, due, lease, seconds + micros / 1e6)
+        now = seconds + micros / 1e6
+        each = zip(kept[::4], kept[1::4], kept[2::4], kept[3::4], strict=True)
+        return [_seen(known, meta, due, lease, now) for known, meta, due, lease in each]
 
 
 def check_job_id(job_id: object) -> str:
@@ -307,10 +321,6 @@ def _wishes(policy: Policy) -> dict[str, Any] | None:
 def _absence() -> tuple[type[BaseException], ...]:
     """Return what is raised when Redis or the broker goes away; a batch that failed is a kombu error of its own."""
     return (redis.RedisError, OSError, KombuError, *broker_errors(app))
-
-
-def _meta_key(job_id: str) -> str:
-    return f"celery-task-meta-{job_id}"
 
 
 def _unavailable(error: BaseException) -> BrokerUnavailable:

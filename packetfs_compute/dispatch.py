@@ -16,7 +16,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from packetfs_compute.deadline import Deadline
-from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable, Internal, JobError, NoSubstrate, TooLarge
+from packetfs_compute.errors import (
+    AttemptTimeout,
+    BrokerUnavailable,
+    Cancelled,
+    Internal,
+    JobError,
+    NoSubstrate,
+    TooLarge,
+)
 from packetfs_compute.fleet import Fleet, Leased
 from packetfs_compute.job import Job, wanted_for
 from packetfs_compute.names import MAX_TIMEOUT_MS
@@ -52,8 +60,9 @@ class Chooser(Protocol):
 
 @dataclass(slots=True)
 class Course:
-    """How a job came to run where it ended. ``decision`` is what was seen when its last attempt began; or, where there
-    was none here, when it was given up.
+    """How a job came to be where it ended.
+
+    ``decision`` is what was seen when its last attempt began; or, where none began here, when it was given up.
     """
 
     decision: Decision | None = None
@@ -64,8 +73,9 @@ class Course:
 
 
 class Observer(Protocol):
-    """Who wants to know of every attempt and every job's end; for metrics and the journal. It is called as a job runs, so it
-    must neither wait nor raise.
+    """Who wants to know of every attempt and every job's end; for metrics and the journal.
+
+    It is told while a job runs, so it must neither wait nor raise.
     """
 
     def attempt(self, job: Job, attempt: Attempt, outcome: Outcome, *, opened: bool) -> None:
@@ -80,7 +90,10 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """Runs attempts of the settings' fleet. ``hold`` keeps a lease alive while an attempt runs."""
+    """Runs attempts of the settings' fleet.
+
+    ``hold`` keeps a lease alive while an attempt runs, and ends it with :class:`Cancelled` when its job was.
+    """
 
     settings: Settings
     fleet: Fleet
@@ -225,6 +238,8 @@ class Dispatcher:
             budget_s = attempt_budget_s(deadline.remaining_s(), expected_s, trail.failed, elsewhere)
             with self.hold(leased):
                 answer, error = self._invoke(job, substrate, budget_s)
+        except Cancelled as stopped:  # whatever the place has answered
+            answer, error = {}, stopped
         except JobError:  # before the place was asked: the URL cannot be signed, the deadline has passed
             self._record(leased, Outcome(ok=False))
             raise

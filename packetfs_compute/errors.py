@@ -12,7 +12,8 @@
         │   ├── BadPolicy               bad_policy             400
         │   ├── NoSubstrate             no_substrate           400
         │   ├── ForbiddenSource         forbidden_source       403
-        │   └── RangeNotSatisfiable     range_not_satisfiable  416
+        │   ├── RangeNotSatisfiable     range_not_satisfiable  416
+        │   └── Cancelled               cancelled              499
         ├── SourceFault         the place where the bytes live
         │   ├── SourceNotFound          source_not_found       404
         │   ├── SourceChanged           source_changed         409
@@ -39,6 +40,7 @@ __all__ = [
     "BadProgram",
     "BrokerUnavailable",
     "Busy",
+    "Cancelled",
     "ConfigurationError",
     "ForbiddenSource",
     "Internal",
@@ -169,6 +171,16 @@ class RangeNotSatisfiable(ProgramFault):
     status = 416
 
 
+class Cancelled(ProgramFault):
+    """Nobody wants the job any more, and so its attempt was stopped.
+
+    No answer of a substrate says so: who cancels a job has stopped listening. Its status is nginx's for a client that left.
+    """
+
+    type = "cancelled"
+    status = 499
+
+
 class SourceNotFound(SourceFault):
     """The source says that there is no such object."""
 
@@ -232,7 +244,7 @@ class Internal(SubstrateFault):
 _BY_TYPE: dict[str, type[JobError]] = {
     cls.type: cls
     for cls in (
-        BadProgram, BadPolicy, NoSubstrate, ForbiddenSource, RangeNotSatisfiable,
+        BadProgram, BadPolicy, NoSubstrate, ForbiddenSource, RangeNotSatisfiable, Cancelled,
         SourceNotFound, SourceChanged, SourceFailed,
         Unauthorized, TooLarge, Busy, AttemptTimeout, Internal,
     )

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.results import ResultBackend
+from packetfs_compute.dispatch import Course
 from packetfs_compute.errors import BrokerUnavailable, JobError
 from packetfs_compute.fleet import Fleet
 from packetfs_compute.job import Job
@@ -59,9 +60,9 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Health, float], float]], ...]] = 
 class WorkerMetrics:
     """Counts what a dispatcher tells it; see :class:`packetfs_compute.dispatch.Observer`."""
 
-    def attempt(self, job: Job, attempt: Attempt, outcome: Outcome) -> None:
+    def attempt(self, job: Job, attempt: Attempt, outcome: Outcome, *, opened: bool) -> None:
         """One attempt has ended."""
-        del job
+        del job, opened  # the fleet counts openings
         name = attempt["substrate"]
         _attempts.labels(name, "done" if attempt["error"] is None else attempt["error"]["type"]).inc()
         _seconds.labels(name).observe(attempt["seconds"])
@@ -73,8 +74,9 @@ class WorkerMetrics:
         del job
         _moves.labels(substrate, again.substrate).inc()
 
-    def finished(self, job: Job, substrate: str, error: JobError | None) -> None:
+    def finished(self, job: Job, substrate: str, error: JobError | None, course: Course) -> None:
         """The job has ended."""
+        del course
         ops = job.program.ops
         op = ops[0].name if len(ops) == 1 else "program"
         _jobs.labels(op, substrate, "done" if error is None else error.type).inc()

@@ -227,4 +227,6 @@ def wanted_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], setting
     if isinstance(length, float) and length.is_integer():  # JSON has one kind of number
         length = int(length)
     known = isinstance(length, int) and not isinstance(length, bool) and 0 <= length <= MAX_RANGE_BYTES
-    return parse_policy(raw_policy), wanted_for(url if isinstance(url, str) else "", length if known else None, settings)
+    return parse_policy(raw_policy), wanted_for(
+        url if isinstance(url, str) else "", length if known else None, settings
+    )

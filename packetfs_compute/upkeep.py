@@ -19,8 +19,10 @@ from packetfs_compute.celery import broker_errors
 from packetfs_compute.errors import BrokerUnavailable, JobError
 from packetfs_compute.fleet import Fleet
 from packetfs_compute.names import LOCAL
+from packetfs_compute.routing.breaker import opened_at
 from packetfs_compute.routing.health import probe_due
 from packetfs_compute.substrates import Substrate
+from packetfs_compute.validation import show
 
 __all__ = ["PROBE_TIMEOUT_S", "Prober", "run_turns", "sweep_turn"]
 
@@ -38,6 +40,8 @@ class Prober:
     substrates: Iterable[Substrate]
     clock: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
+    opened: Callable[[str, str, str], object] = lambda *_: None
+    """Told of a breaker that a probe has opened: whose, ``probe``, and what was wrong; for the journal."""
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_MAX_PROBES, "packetfs-probe"))
 
     def turn(self) -> dict[str, bool]:
@@ -50,15 +54,18 @@ class Prober:
             for one in self.substrates
             if one.capabilities.kind != LOCAL and probe_due(health[one.capabilities.name], now)
         ]
-        asked = {self._pool.submit(_answers, one): one.capabilities.name for one in due}
+        asked = {self._pool.submit(_ailment, one): one.capabilities.name for one in due}
         done, late = wait(asked, PROBE_TIMEOUT_S + 1)
-        found = {asked[one]: one.result() for one in done} | {asked[one]: False for one in late}
-        for name, ok in found.items():
-            before = health[name].breaker.state
-            after = self.fleet.probed(name, ok, self.clock(), 0.75 + 0.5 * self.random()).breaker.state
-            if after != before:
-                _log.warning("%s: breaker %s, was %s", name, after, before)
-        return found
+        silent = f"no answer within {PROBE_TIMEOUT_S:g} s"
+        wrong = {asked[one]: one.result() for one in done} | dict.fromkeys((asked[one] for one in late), silent)
+        for name, what in wrong.items():
+            before, now = health[name].breaker.state, self.clock()
+            after = self.fleet.probed(name, what is None, now, 0.75 + 0.5 * self.random()).breaker
+            if after.state != before:
+                _log.warning("%s: breaker %s, was %s", name, after.state, before)
+            if what is not None and opened_at(after, now):
+                self.opened(name, "probe", what)
+        return {name: what is None for name, what in wrong.items()}
 
     def close(self) -> None:
         """Give up what is under way."""
@@ -94,9 +101,11 @@ def run_turns(turns: Iterable[Callable[[], object]], stop: Callable[[float], boo
             return
 
 
-def _answers(substrate: Substrate) -> bool:
+def _ailment(substrate: Substrate) -> str | None:
+    """Return what is wrong with a substrate; ``None`` where it says that it is well."""
     try:
-        return substrate.health(PROBE_TIMEOUT_S).get("status") == "healthy"
+        status = substrate.health(PROBE_TIMEOUT_S).get("status")
     except JobError as error:
         _log.info("%s: %s", substrate.capabilities.name, error)
-        return False
+        return error.message
+    return None if status == "healthy" else f"its status is {show(status)}"

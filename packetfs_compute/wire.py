@@ -47,7 +47,7 @@ _ERROR_DETAILS: Final = ("field", "hint", "object_size", "retry_after_s")
 _CACHE: Final = ("HIT", "MISS", "PARTIAL", None)
 _HEX64: Final = re.compile(r"[0-9a-f]{16}")
 _ERROR_TYPE: Final = re.compile(r"[a-z_]{1,32}")
-_NOT_A_SUBSTRATES: Final = frozenset({"bad_policy", "no_substrate"})
+_NOT_A_SUBSTRATES: Final = frozenset({"bad_policy", "no_substrate", "cancelled"})
 """What only a dispatcher can find: from a substrate, it would end a job that another one could do."""
 _MAX_TEXT_CHARS: Final = 64
 _MAX_MESSAGE_CHARS: Final = 2000

@@ -1,7 +1,8 @@
 """What a worker process has besides Celery: one dispatcher, the leases of its running attempts, and its pulse.
 
-*Leases.* While an attempt runs, a thread renews its lease every five seconds. When the process dies, nobody does: the
-slot is free again and the sweeper publishes the job again, fifteen seconds later.
+*Leases.* While an attempt runs, a thread renews its lease every second. When the process dies, nobody does: the slot is free
+again and the sweeper publishes the job again, fifteen seconds later. The same round trip tells which jobs were cancelled:
+their attempts end at the next look at their deadline, which they have within half a second.
 
 *Pulse.* Every two seconds a worker says in the fleet which queues it consumes and how much it runs at once, but only for
 those whose broker has answered it lately, or while all its slots are busy. So a worker that is alive and no longer
@@ -19,22 +20,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-from celery.signals import celeryd_init, worker_ready, worker_shutdown
+from celery.app.task import Context
+from celery.signals import celeryd_init, worker_process_shutdown, worker_ready, worker_shutdown
 from celery.worker import state
 
 from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.broker.transport import polled
 from packetfs_compute.celery import current_settings, router_of
-from packetfs_compute.dispatch import Dispatcher
+from packetfs_compute.deadline import Token, cancelled_by
+from packetfs_compute.dispatch import Dispatcher, Observer
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.fleet import LEASE_S, Fleet, Leased
 from packetfs_compute.fleet.redis import open_fleet
-from packetfs_compute.names import QUEUE_PREFIX, queue_of
+from packetfs_compute.journal import Journal, open_journal
+from packetfs_compute.names import QUEUE_PREFIX, TASK_PREFIX, queue_of
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_fleet, substrate_names
 
 __all__ = ["PULSE_TTL_S", "Leases", "Pulse", "current_dispatcher", "substrate_of_queue"]
 
+_RENEW_S: Final = 1.0
+"""Often for a lease, which lives for fifteen; but a cancelled job is not to compute for longer than this."""
 _PULSE_S: Final = 2.0
 PULSE_TTL_S: Final = 8.0
 """How long a pulse is believed."""
@@ -43,40 +49,49 @@ _SILENT_S: Final = 8.0
 
 
 class Leases:
-    """The leases of this process's running attempts, kept alive by one thread for as long as there are any."""
+    """The leases of this process's running attempts, kept alive by one thread for as long as there are any.
 
-    def __init__(self, fleet: Fleet, clock: Callable[[], float] = time.time, every_s: float = LEASE_S / 3) -> None:
+    The thread also learns of cancelled jobs, and takes their attempts' tokens back.
+    """
+
+    def __init__(self, fleet: Fleet, clock: Callable[[], float] = time.time, every_s: float = _RENEW_S) -> None:
         self._fleet = fleet
         self._clock = clock
         self._every_s = every_s
-        self._held: set[Leased] = set()
+        self._held: dict[Token, Leased] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def hold(self, leased: Leased) -> Iterator[None]:
-        """Keep ``leased`` alive inside the context."""
+        """Keep ``leased`` alive inside the context, which ends with :class:`Cancelled` where its job was cancelled."""
+        token = Token()
         with self._lock:
-            self._held.add(leased)
+            self._held[token] = leased
             if self._thread is None:
                 self._thread = threading.Thread(target=self._keep, name="packetfs-leases", daemon=True)
                 self._thread.start()
         try:
-            yield
+            with cancelled_by(token):
+                yield
         finally:
             with self._lock:
-                self._held.discard(leased)
+                del self._held[token]
+        token.check()  # whatever it ended with
 
     def _keep(self) -> None:
         while True:
             time.sleep(self._every_s)
             with self._lock:
-                held = tuple(self._held)
+                held = dict(self._held)
                 if not held:
                     self._thread = None
                     return
             with suppress(BrokerUnavailable):  # a lease outlives two turns without an answer
-                self._fleet.renew(held, self._clock())
+                unwanted = self._fleet.renew(held.values(), self._clock())
+                for token, leased in held.items():
+                    if leased.job_id in unwanted:
+                        token.cancel()
 
 
 class Pulse:
@@ -150,12 +165,18 @@ def current_dispatcher() -> Dispatcher:
 def _dispatcher(pid: int, settings: Settings) -> Dispatcher:
     del pid  # a fork has no threads and must not share connections
     fleet = open_fleet(settings, [one.capabilities for one in load_fleet(settings)])
-    observer = None
+    observers: tuple[Observer, ...] = (_journal(os.getpid(), settings),)
     if settings.metrics_port:
         from packetfs_compute import metrics  # noqa: PLC0415  (a publisher needs none)
 
-        observer = metrics.WorkerMetrics()
-    return Dispatcher(settings, fleet, router_of(settings), observer, Leases(fleet).hold)
+        observers = (*observers, metrics.WorkerMetrics())
+    return Dispatcher(settings, fleet, router_of(settings), observers, Leases(fleet).hold)
+
+
+@functools.lru_cache(maxsize=4)
+def _journal(pid: int, settings: Settings) -> Journal:
+    del pid  # each process tells what it has counted itself
+    return open_journal(settings)
 
 
 _endings: Final[list[Callable[[], object]]] = []
@@ -198,13 +219,26 @@ def _begin(sender: Any = None, **_: Any) -> None:
 def _end(**_: Any) -> None:
     while _endings:
         _endings.pop()()
+    _tell_the_rest()
+
+
+@worker_process_shutdown.connect
+def _tell_the_rest(**_: Any) -> None:
+    """Have the journal told of this process's last half second."""
+    _journal(os.getpid(), current_settings()).flush()
 
 
 def _hold_jobs(backend: object) -> None:
-    """Say in the ledger which jobs this worker has taken, running or not."""
+    """Say in the ledger which jobs this worker has taken, running or not; and of those that run, which were revoked.
+
+    Celery flags a task that runs and lets it be. Here its result says so at once, by which its attempt is stopped.
+    """
     if isinstance(backend, ResultBackend):
         try:
             backend.ledger.renew(list(state.requests), LEASE_S)
+            for one in list(state.active_requests):
+                if one.id in state.revoked and one.task.name.startswith(TASK_PREFIX):
+                    backend.mark_as_cancelled(one.id, "revoked", Context(one.request_dict))
         except (redis.RedisError, OSError) as error:
             raise BrokerUnavailable(f"the ledger's Redis does not answer: {error}") from error
 

@@ -11,7 +11,7 @@ from redis import RedisError
 
 from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.celery import SUBMITTED_AT, TRAIL
-from packetfs_compute.errors import BadProgram, BrokerUnavailable, JobError
+from packetfs_compute.errors import BadProgram, BrokerUnavailable, Cancelled, JobError
 from packetfs_compute.job import accept_job
 from packetfs_compute.names import LEDGER_FLAG, LOCAL, queue_of
 from packetfs_compute.result import JobResult
@@ -92,7 +92,11 @@ def run(task: JobTask, raw_program: dict[str, Any], raw_policy: object) -> JobRe
     if request.called_directly or request.is_eager:
         return dispatcher.run_here(job, LOCAL)
     routing_key = (request.delivery_info or {}).get("routing_key")
-    answer = dispatcher.run(job, substrate_of_queue(routing_key, dispatcher.settings) or LOCAL)
+    try:
+        answer = dispatcher.run(job, substrate_of_queue(routing_key, dispatcher.settings) or LOCAL)
+    except Cancelled as error:
+        task.backend.mark_as_revoked(job.id, error.message, request)  # it is already, but the chord has not counted it
+        raise Ignore from error
     if not isinstance(answer, Again):
         return answer
     headers = {**(request.headers or {}), TRAIL: job.trail.to_header(), SUBMITTED_AT: job.submitted_at}

@@ -5,6 +5,7 @@ import os
 
 from packetfs_compute.celery import app, current_settings
 from packetfs_compute.fleet.redis import open_fleet
+from packetfs_compute.journal import open_journal
 from packetfs_compute.names import PROBE_TASK, SWEEP_TASK
 from packetfs_compute.substrates import load_fleet
 from packetfs_compute.upkeep import Prober, sweep_turn
@@ -30,4 +31,5 @@ def _prober(pid: int) -> Prober:
     del pid  # a fork has no threads and must not share connections
     settings = current_settings()
     substrates = load_fleet(settings)
-    return Prober(open_fleet(settings, [one.capabilities for one in substrates]), substrates)
+    fleet = open_fleet(settings, [one.capabilities for one in substrates])
+    return Prober(fleet, substrates, opened=open_journal(settings).opened)

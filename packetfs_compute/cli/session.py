@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from celery.result import AsyncResult
 
 from packetfs_compute.celery import app, broker_errors, celery_config
+from packetfs_compute.desk import Desk
 from packetfs_compute.embedded import System, check_redis, holder_pid
+from packetfs_compute.errors import PacketFSError
 from packetfs_compute.names import task_of
 from packetfs_compute.settings import Settings
 
@@ -22,6 +24,7 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         check_redis(settings)
+        self._settings = settings
         app.conf.update(celery_config(settings))
         app.loader.import_default_modules()  # the tasks are named in the configuration; this package does not know them
         self._pending: list[AsyncResult[dict[str, Any]]] = []
@@ -31,6 +34,11 @@ class Session:
         pending: AsyncResult[dict[str, Any]] = app.tasks[task_of(op)].apply_async(kwargs=arguments)
         self._pending.append(pending)
         return pending
+
+    def cancel(self, pending: AsyncResult[dict[str, Any]]) -> None:
+        """Cancel a job that nobody waits for any more, if there is still somebody to be told."""
+        with closing(Desk(self._settings)) as desk, suppress(PacketFSError):
+            desk.cancel(pending.id)
 
     def let_go(self) -> None:
         """Stop waiting for results while the store is there; else each handle tries to when it is garbage, and prints."""

@@ -24,7 +24,7 @@ def submit_and_wait(asked: Asked) -> dict[str, Any]:
     """Run a job of one operation as its task and return the task's result, plain JSON.
 
     Raises what the task raised, :class:`AttemptTimeout` when no answer comes in time, :class:`BrokerUnavailable` when
-    nobody is there to give one.
+    nobody is there to give one. Who interrupts it cancels the job.
     """
     settings = asked.settings
     with system_for(settings) as session:
@@ -36,6 +36,9 @@ def submit_and_wait(asked: Asked) -> dict[str, Any]:
             except celery.exceptions.TimeoutError:
                 _check_consumers(settings)
                 return dict(pending.get(timeout=deadline_s))
+        except KeyboardInterrupt:
+            session.cancel(pending)
+            raise
         except celery.exceptions.TimeoutError:
             raise AttemptTimeout(f"no answer within {deadline_s:g} s", {"job_id": pending.id}) from None
         except broker_errors(app) as error:

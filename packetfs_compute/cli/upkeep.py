@@ -8,6 +8,7 @@ import click
 from packetfs_compute.celery import app, celery_config
 from packetfs_compute.cli.interrupt import interruptible
 from packetfs_compute.fleet.redis import open_fleet
+from packetfs_compute.journal import open_journal
 from packetfs_compute.settings import load_settings
 from packetfs_compute.substrates import load_fleet
 from packetfs_compute.upkeep import Prober, run_turns, sweep_turn
@@ -26,7 +27,8 @@ def upkeep() -> None:
     settings = load_settings()
     app.conf.update(celery_config(settings))
     substrates = load_fleet(settings)
-    prober = Prober(open_fleet(settings, [one.capabilities for one in substrates]), substrates)
+    fleet = open_fleet(settings, [one.capabilities for one in substrates])
+    prober = Prober(fleet, substrates, opened=open_journal(settings).opened)
     try:
         with interruptible():
             run_turns((lambda: sweep_turn(app), prober.turn), _pause)

@@ -36,10 +36,13 @@ class Fleet(Protocol):
         """Return everything as it is now; ``publisher`` names a process that decides by it, and is counted as one."""
 
     def begin(self, leased: Leased, now: float) -> bool:
-        """Take a slot of the substrate for the job; ``False`` when all that it declares are taken. Asking twice is fine."""
+        """Take a slot of the substrate for the job; ``False`` when all that it declares are taken. Asking twice is fine.
 
-    def renew(self, leases: Iterable[Leased], now: float) -> None:
-        """Keep running attempts' leases alive."""
+        Raises :class:`~packetfs_compute.errors.Cancelled` for a job that nobody wants any more.
+        """
+
+    def renew(self, leases: Iterable[Leased], now: float) -> frozenset[str]:
+        """Keep running attempts' leases alive; return the ids of the jobs among them that nobody wants any more."""
 
     def record(self, leased: Leased, outcome: Outcome, now: float) -> tuple[Health, bool]:
         """Give the slot back and learn how the attempt ended.

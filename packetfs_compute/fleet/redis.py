@@ -2,7 +2,7 @@
 
 Keys, for each substrate: ``packetfs:fleet:NAME`` is its health (a hash), ``…:leases`` its running attempts by when their
 lease ends, ``…:consumers`` who consumes its queue and how much each runs at once, by when that is no longer believed.
-Scripts stand in ``scripts/``, one file each, after ``health.lua``, which they share.
+Scripts stand in ``scripts/``, one file each, after ``health.lua`` or ``cancelled.lua``, which they share.
 """
 
 import functools
@@ -15,9 +15,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from packetfs_compute.errors import BrokerUnavailable
+from packetfs_compute.errors import BrokerUnavailable, Cancelled
 from packetfs_compute.fleet.base import LEASE_S, Leased
-from packetfs_compute.names import LEDGER_LEASES, fleet_key, queue_of
+from packetfs_compute.names import JOB_STATE, LEDGER_LEASES, LEDGER_OPEN, fleet_key, queue_of
 from packetfs_compute.routing import Capabilities, Health, Member, Outcome, Snapshot
 from packetfs_compute.routing.breaker import Breaker
 from packetfs_compute.settings import Settings
@@ -66,8 +66,8 @@ class RedisFleet:
         self.places = tuple(places)
         self._client: Any = client
         self._slots = {place.name: place.slots or 0 for place in self.places}
-        self._begin = client.register_script(_lua("begin"))
-        self._renew = client.register_script(_lua("renew"))
+        self._begin = client.register_script(_lua("cancelled", "begin"))
+        self._renew = client.register_script(_lua("cancelled", "renew"))
         self._record = client.register_script(_lua("health", "record"))
         self._probe = client.register_script(_lua("health", "probe"))
 
@@ -95,15 +95,20 @@ class RedisFleet:
     @_translated
     def begin(self, leased: Leased, now: float) -> bool:
         """Take a slot."""
-        keys = [fleet_key(leased.substrate, "leases"), LEDGER_LEASES]
-        return bool(self._begin(keys, [now, LEASE_S, leased.job_id, self._slots[leased.substrate]]))
+        keys = [fleet_key(leased.substrate, "leases"), LEDGER_LEASES, JOB_STATE + leased.job_id, LEDGER_OPEN]
+        taken = int(self._begin(keys, [now, LEASE_S, leased.job_id, self._slots[leased.substrate]]))
+        if taken < 0:
+            raise Cancelled("the job was cancelled before this attempt")
+        return taken > 0
 
     @_translated
-    def renew(self, leases: Iterable[Leased], now: float) -> None:
+    def renew(self, leases: Iterable[Leased], now: float) -> frozenset[str]:
         """Keep leases alive; one that is gone stays gone."""
         held = list(leases)
-        keys = [LEDGER_LEASES, *(fleet_key(leased.substrate, "leases") for leased in held)]
-        self._renew(keys, [now, LEASE_S, *(leased.job_id for leased in held)])
+        keys = [LEDGER_LEASES, LEDGER_OPEN]
+        for leased in held:
+            keys += [fleet_key(leased.substrate, "leases"), JOB_STATE + leased.job_id]
+        return frozenset(map(_text, self._renew(keys, [now, LEASE_S, *(leased.job_id for leased in held)])))
 
     @_translated
     def record(self, leased: Leased, outcome: Outcome, now: float) -> tuple[Health, bool]:

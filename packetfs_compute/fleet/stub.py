@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from packetfs_compute.errors import Cancelled
 from packetfs_compute.fleet.base import LEASE_S, Leased
 from packetfs_compute.routing import Capabilities, Health, Member, Outcome, Snapshot
 from packetfs_compute.routing.health import probed, recorded
@@ -18,11 +19,12 @@ _PUBLISHER_S = 5.0
 
 
 class StubFleet:
-    """The fleet of one process. ``depths`` are its queues' lengths, which somebody else may set."""
+    """The fleet of one process. ``depths`` are its queues' lengths and ``cancelled`` jobs' ids; others may set both."""
 
     def __init__(self, places: Iterable[Capabilities]) -> None:
         self.places = tuple(places)
         self.depths: dict[str, int] = {}
+        self.cancelled: set[str] = set()
         self._lock = threading.Lock()
         self._health = {place.name: Health() for place in self.places}
         self._leases: dict[str, dict[str, float]] = {place.name: {} for place in self.places}
@@ -41,6 +43,8 @@ class StubFleet:
 
     def begin(self, leased: Leased, now: float) -> bool:
         """Take a slot."""
+        if leased.job_id in self.cancelled:
+            raise Cancelled("the job was cancelled before this attempt")
         with self._lock:
             held = self._live(leased.substrate, now)
             slots = next(place.slots for place in self.places if place.name == leased.substrate)
@@ -49,12 +53,14 @@ class StubFleet:
             held[leased.job_id] = now + LEASE_S
             return True
 
-    def renew(self, leases: Iterable[Leased], now: float) -> None:
+    def renew(self, leases: Iterable[Leased], now: float) -> frozenset[str]:
         """Keep leases alive."""
+        held = list(leases)
         with self._lock:
-            for leased in leases:
+            for leased in held:
                 if leased.job_id in self._leases[leased.substrate]:
                     self._leases[leased.substrate][leased.job_id] = now + LEASE_S
+        return frozenset(leased.job_id for leased in held) & self.cancelled
 
     def record(self, leased: Leased, outcome: Outcome, now: float) -> tuple[Health, bool]:
         """Give the slot back and learn how the attempt ended."""

@@ -59,7 +59,8 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Send a request; raises :class:`Dropped` when the other side has gone."""
         left_s = self.deadline.remaining_s()
-        self._set_timeout(min(left_s, self._stall_s))  # in one turn: nobody knows how much a sendall that timed out sent
+        # In one turn: nobody knows how much a sendall that timed out has sent.
+        self._set_timeout(min(left_s, self._stall_s))
         try:
             self._sock.sendall(data)
         except TimeoutError as error:

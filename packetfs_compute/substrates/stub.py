@@ -19,6 +19,7 @@ checked by :func:`packetfs_compute.wire.parse_answer`, so that it ends as it doe
 """
 
 import json
+import math
 import random
 import threading
 import time
@@ -26,6 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import AttemptTimeout, ConfigurationError, Internal, JobError, error_class
 from packetfs_compute.executor import execute, health
 from packetfs_compute.names import MAX_RANGE_BYTES, MAX_TIMEOUT_MS
@@ -191,7 +193,12 @@ class StubSubstrate:
             raise Internal("the stub is out, as its script says")
 
     def _wait(self, wanted_s: float, left_s: float) -> None:
-        if wanted_s > 0:
-            self._sleep(max(0.0, min(wanted_s, left_s)))
+        never = Deadline.after(math.inf, self._clock)  # unless the job is cancelled
+        rest_s = max(0.0, min(wanted_s, left_s))
+        while rest_s > 0:
+            turn_s = min(rest_s, never.turn_s)
+            self._sleep(turn_s)
+            rest_s -= turn_s
+            never.remaining_s()
         if wanted_s > left_s:
             raise AttemptTimeout("the stub takes longer than the attempt may")

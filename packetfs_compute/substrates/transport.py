@@ -3,7 +3,8 @@
 urllib3 pools and connects, but its timeouts bound each ``recv``, so that an answer of one byte a second never ends. Here
 every socket sets its timeout anew, before *every* call, to what is left of the deadline of the exchange that it is used
 in: for connecting, the TLS handshake, sending, and for drips of head and body alike. Which exchange that is, the thread
-knows, since a connection is used by one thread at a time.
+knows, since a connection is used by one thread at a time. Where its work can be cancelled, an answer is waited for in
+turns that the deadline bounds; a cancelled exchange resets its connection, which is how the other side learns of it.
 
 No proxy of the environment is used, no redirect followed, no cookie kept. A request is sent again in one case only: it
 went out on a kept connection that ended before any byte of an answer, which is what a server does that had just closed it
@@ -14,6 +15,7 @@ import ipaddress
 import os
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from urllib3.exceptions import TimeoutError as Late
 from urllib3.util.connection import create_connection
 
 from packetfs_compute.deadline import Deadline
-from packetfs_compute.errors import Internal, SourceFailed
+from packetfs_compute.errors import Cancelled, Internal, SourceFailed
 from packetfs_compute.sources.connection import reason
 from packetfs_compute.sources.guard import Target
 from packetfs_compute.sources.resolve import BoundedResolver
@@ -42,6 +44,8 @@ __all__ = ["MAX_ANSWER", "Reply", "Transport"]
 
 MAX_ANSWER: Final = 1 << 20
 """Most bytes of an answer's body."""
+_RESET: Final = struct.pack("ii", 1, 0)
+"""``struct linger``: to close is to wait for nothing, and to say so (socket(7))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,8 @@ class Transport:
     def exchange(self, method: str, path: str, body: bytes, fields: Mapping[str, str], deadline: Deadline) -> Reply:
         """Send a request and return its answer, of any status.
 
-        Raises :class:`AttemptTimeout` at the deadline, :class:`Internal` for every other way not to get one.
+        Raises :class:`AttemptTimeout` at the deadline, :class:`Cancelled` when nobody waits for it any more,
+        :class:`Internal` for every other way not to get one.
         """
         first = _Exchange(deadline, self._connect_timeout_s, self._resolver)
         try:
@@ -160,10 +165,7 @@ class _Socket(socket.socket):
     """A socket on which nothing waits longer than the deadline of the thread's exchange."""
 
     def recv_into(self, buffer: "Buffer", nbytes: int = 0, flags: int = 0) -> int:
-        self.settimeout(_current.exchange.deadline.remaining_s())
-        count = super().recv_into(buffer, nbytes, flags)
-        _current.exchange.received += count
-        return count
+        return _received(self, super().recv_into, buffer, nbytes, flags)
 
     def sendall(self, data: "Buffer", flags: int = 0) -> None:
         self.settimeout(_current.exchange.deadline.remaining_s())  # it spans all of the call
@@ -174,14 +176,33 @@ class _TlsSocket(ssl.SSLSocket):
     """The same over TLS; a handshake's timeout spans all of it."""
 
     def recv_into(self, buffer: "Buffer", nbytes: int | None = None, flags: int = 0) -> int:
-        self.settimeout(_current.exchange.deadline.remaining_s())
-        count = super().recv_into(buffer, nbytes, flags)
-        _current.exchange.received += count
-        return count
+        return _received(self, super().recv_into, buffer, nbytes, flags)
 
     def send(self, data: "Buffer", flags: int = 0) -> int:
         self.settimeout(_current.exchange.deadline.remaining_s())  # sendall calls it for each part
         return super().send(data, flags)
+
+
+def _received(sock: socket.socket, receive: Callable[..., int], *into: object) -> int:
+    """Receive in turns, as long as there is time and somebody waits for the answer."""
+    exchange = _current.exchange
+    while True:
+        try:
+            left_s = exchange.deadline.remaining_s()
+        except Cancelled:
+            # Closed by a reset: of a mere end, a server that is computing may learn only when it answers (workerd does).
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            raise
+        turn_s = min(left_s, exchange.deadline.turn_s)
+        sock.settimeout(turn_s)
+        try:
+            count = receive(*into)
+        except TimeoutError:
+            if turn_s == left_s:
+                raise
+        else:
+            exchange.received += count
+            return count
 
 
 class _PlainConnection(HTTPConnection):

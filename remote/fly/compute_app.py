@@ -6,7 +6,8 @@ Nothing in here knows a platform; ``server.py`` beside it does. What a stranger 
   is verified, and only what is signed is parsed.
 - ``max_concurrency`` attempts run at once, each in a thread of its own. One more is answered with 429 at once: there is
   no queue. A batch takes the slots that are free, at least one, and runs its jobs on these.
-- A slot is given back when its attempt has ended, which its timeout sees to, whether or not the client is still there.
+- A slot is given back when its attempt has ended. Its timeout sees to that; and where the client leaves, nobody waits for
+  the answer, and the attempt ends within half a second or so.
 - What jobs from elsewhere may not open, :mod:`packetfs_compute.serving` keeps from them.
 """
 
@@ -26,6 +27,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from packetfs_compute.deadline import Token, cancelled_by
 from packetfs_compute.errors import (
     AttemptTimeout,
     BadProgram,
@@ -119,7 +121,7 @@ class _Server:
         started_s, job = time.perf_counter(), None
         try:
             job = _parse(await self._body(request, _MAX_BODY))
-            (answer,) = await self._attempts([job])
+            (answer,) = await self._attempts(request, [job])
         except JobError as error:
             answer = failure(job_id_of(job), error, time.perf_counter() - started_s)
         return _answer(request, answer)
@@ -128,32 +130,38 @@ class _Server:
         started_s = time.perf_counter()
         try:
             jobs = batch_jobs(_parse(await self._body(request, _MAX_BATCH_BODY)))
-            return _reply(200, {"results": await self._attempts(jobs)})
+            return _reply(200, {"results": await self._attempts(request, jobs)})
         except JobError as error:
             return _answer(request, failure(None, error, time.perf_counter() - started_s))
 
-    async def _attempts(self, jobs: Sequence[object]) -> list[dict[str, Any]]:
+    async def _attempts(self, request: Request, jobs: Sequence[object]) -> list[dict[str, Any]]:
         """Run the jobs on as many slots as are free, and return their answers in order; no slot free is ``Busy``."""
-        loop, waiting = asyncio.get_running_loop(), iter(enumerate(jobs))
+        loop, waiting, token = asyncio.get_running_loop(), iter(enumerate(jobs)), Token()
         answers: dict[int, dict[str, Any]] = {}
 
         async def work() -> None:
             try:
                 for at, job in waiting:
-                    answers[at] = await loop.run_in_executor(self.threads, self._attempt, job)
+                    answers[at] = await loop.run_in_executor(self.threads, self._attempt, job, token)
             finally:
                 self.slots.give()
 
         workers = [work() for _ in range(self.slots.take(len(jobs)) if jobs else 0)]
-        # Tasks of their own: if this one is cancelled, they still end, and give their slots back when they do.
-        await asyncio.shield(asyncio.gather(*workers))
+        leaving = asyncio.create_task(_until_the_client_leaves(request))
+        leaving.add_done_callback(lambda _: token.cancel())
+        try:
+            # Tasks of their own: if this one is cancelled, they still end, and give their slots back when they do.
+            await asyncio.shield(asyncio.gather(*workers))
+        finally:
+            leaving.cancel()
         return [answers[at] for at in range(len(jobs))]
 
-    def _attempt(self, job: object) -> dict[str, Any]:
+    def _attempt(self, job: object, token: Token) -> dict[str, Any]:
         thread = threading.get_ident()
         self.running.add(thread)
         try:
-            return attempt(job, self._settings)
+            with cancelled_by(token):
+                return attempt(job, self._settings)
         finally:
             self.running.discard(thread)
 
@@ -191,6 +199,12 @@ class _Server:
         finally:
             self._buffered -= len(body)
         return bytes(body)
+
+
+async def _until_the_client_leaves(request: Request) -> None:
+    """Return once the connection is closed; of a request whose body is read, nothing else is left to receive."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _parse(body: bytes) -> object:

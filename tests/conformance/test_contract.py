@@ -87,7 +87,7 @@ class TestSchemas:
         assert SCHEMAS["health"]["properties"]["ops"]["items"]["enum"] == list(names.OPS)
 
     def test_every_error_that_a_substrate_can_give_is_an_answer(self) -> None:
-        dispatchers = {"bad_policy", "no_substrate"}  # no substrate is asked before these are raised
+        dispatchers = {"bad_policy", "no_substrate", "cancelled"}  # no substrate is asked before these are raised
         classes = [cls for cls in vars(errors).values() if isinstance(cls, type) and "type" in vars(cls)]
         known = set(SCHEMAS["response"]["$defs"]["error"]["properties"]["type"]["enum"])
         assert known == {cls.type for cls in classes} - dispatchers

@@ -4,6 +4,7 @@ The stub is those functions; the real one does the same arithmetic in Lua at the
 each other, over random histories.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -13,12 +14,12 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from packetfs_compute.errors import BrokerUnavailable
+from packetfs_compute.errors import BrokerUnavailable, Cancelled
 from packetfs_compute.fleet import LEASE_S, Fleet, Leased, StubFleet
 from packetfs_compute.fleet.redis import open_fleet
-from packetfs_compute.names import queue_of
+from packetfs_compute.names import JOB_STATE, LEDGER_LEASES, LEDGER_OPEN, queue_of
 from packetfs_compute.routing import Capabilities, Health, Outcome
-from packetfs_compute.routing.breaker import Breaker
+from packetfs_compute.routing.breaker import Breaker, opened_at
 from packetfs_compute.settings import Settings
 
 NOW = 1_700_000_000.0
@@ -32,6 +33,15 @@ PLACES = (place("local"), place("fly", 3), place("far"))
 GOOD = Outcome(ok=True, byte_count=1_000_000, seconds=0.5, cost_usd=0.25)
 BAD = Outcome(ok=False, substrate_fault=True, seconds=0.1)
 SOURCE_BAD = Outcome(ok=False, seconds=0.1)
+
+
+def cancel(fleet: Fleet, job_id: str) -> None:
+    """Have the fleet know a job as cancelled: as whoever sets it says, or by its result."""
+    if isinstance(fleet, StubFleet):
+        fleet.cancelled.add(job_id)
+    else:
+        state = {"status": "REVOKED", "result": {}, "task_id": job_id, "packetfs_cancelled": True}
+        fleet._client.set(JOB_STATE + job_id, json.dumps(state))  # type: ignore[attr-defined]
 
 
 @pytest.fixture(params=["stub", "redis"])
@@ -109,6 +119,13 @@ class TestBreaker:
         assert health(fleet).breaker == Breaker("open", NOW, NOW + 7.5, 1)
         assert health(fleet).opened == 1
 
+    def test_the_one_that_opened_it_can_tell(self, fleet: Fleet) -> None:
+        moments = [1_764_000_000.123457 + at / 7 for at in range(8)]
+        told = [opened_at(fleet.record(Leased("fly", "j1"), BAD, now)[0].breaker, now) for now in moments]
+        assert told == [False] * 4 + [True] + [False] * 3
+        probed = [opened_at(fleet.probed("far", False, now).breaker, now) for now in moments]
+        assert probed == [False] * 2 + [True] + [False] * 5
+
     def test_so_does_a_success_rate_below_four_fifths(self, fleet: Fleet) -> None:
         for outcome in (GOOD, GOOD, BAD, GOOD, GOOD, BAD):
             fleet.record(Leased("fly", "j1"), outcome, NOW)
@@ -174,6 +191,59 @@ class TestLeases:
         fleet.renew([Leased("fly", "j1")], NOW)
         fleet.renew([], NOW)
         assert health(fleet).in_flight == 0
+
+
+class TestCancelled:
+    def test_no_attempt_of_it_begins(self, fleet: Fleet) -> None:
+        cancel(fleet, "j1")
+        with pytest.raises(Cancelled):
+            fleet.begin(Leased("fly", "j1"), NOW)
+        assert health(fleet) == Health()
+        assert fleet.begin(Leased("fly", "j2"), NOW)
+
+    def test_one_that_runs_is_told_when_its_lease_is_renewed(self, fleet: Fleet) -> None:
+        held = [Leased("fly", "j1"), Leased("fly", "j2"), Leased("local", "j3")]
+        for leased in held:
+            fleet.begin(leased, NOW)
+        assert fleet.renew(held, NOW + 1) == frozenset()
+        cancel(fleet, "j1")
+        cancel(fleet, "j3")
+        cancel(fleet, "j4")
+        assert fleet.renew(iter(held), NOW + 2) == {"j1", "j3"}
+        assert health(fleet, now=NOW + 1 + LEASE_S).in_flight == 2, "until its attempt has ended, it has its slot"
+        assert fleet.renew(held[1:2], NOW + 3) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("state", "is_open", "cancelled"),
+    [
+        ('{"status": "REVOKED", "result": {}, "packetfs_cancelled": true}', True, True),
+        ('{"status": "REVOKED", "result": {}, "packetfs_cancelled": true}', False, True),
+        ('{"status": "REVOKED", "result": {}}', False, True),
+        ('{"status": "REVOKED", "result": {}}', True, False),  # it was published anew, and its result would stand
+        ('{"status": "RETRY", "result": "\\"packetfs_cancelled\\": true"}', False, False),
+        ('{"status": "SUCCESS", "result": "{\\"status\\": \\"REVOKED\\""}', False, False),
+        ("", False, False),
+        (None, False, False),
+    ],
+)
+def test_what_of_a_jobs_state_says_that_it_was_cancelled(
+    redis_settings: Settings, redis_client: "redis.Redis[bytes]", state: str | None, is_open: bool, cancelled: bool
+) -> None:
+    fleet, leased = open_fleet(redis_settings, PLACES), Leased("fly", "j1")
+    assert fleet.begin(leased, NOW)
+    lease = redis_client.zscore(LEDGER_LEASES, "j1")
+    if state is not None:
+        redis_client.set(JOB_STATE + "j1", state)
+    if is_open:
+        redis_client.zadd(LEDGER_OPEN, {"j1": NOW})
+    assert fleet.renew([Leased("far", "j0"), leased], NOW) == ({"j1"} if cancelled else set())
+    assert redis_client.zscore(LEDGER_LEASES, "j1") > lease, "it is renewed all the same"
+    if cancelled:
+        with pytest.raises(Cancelled):
+            fleet.begin(leased, NOW)
+    else:
+        assert fleet.begin(leased, NOW)
 
 
 class TestLoad:

@@ -4,6 +4,7 @@ import json
 import secrets
 import socket
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -227,6 +228,23 @@ def test_a_client_that_hangs_up_holds_nobody_up(client: WorkerdClient) -> None:
         time.sleep(0.2)
         go.set()
         assert second.result().json()["results"][0]["value"] == CRC
+
+
+def test_a_run_whose_client_left_goes_on_for_those_who_wait(client: WorkerdClient) -> None:
+    with holding() as (source, go), ThreadPoolExecutor(1) as threads:
+        document = job(source.url())
+        body = json.dumps(document).encode()
+        head = f"POST /compute HTTP/1.1\r\nHost: x\r\n{HEADER}: {client.header(body)}\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", client.server.port), 20) as sock:
+            sock.sendall(head.encode() + body)
+            wait_until(lambda: source.heads, "its run at the source")
+            second = threads.submit(client.post, document)
+            time.sleep(0.5)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.5)  # a run that nobody waits for is stopped by now (test_cancel.py)
+        go.set()
+        assert second.result().json()["results"][0]["value"] == CRC
+        assert len(source.heads) == 1
 
 
 def test_a_run_that_dies_holds_up_the_others_for_one_lease(client: WorkerdClient) -> None:

@@ -1,11 +1,13 @@
 """A deadline on a clock that the test moves."""
 
 import dataclasses
+import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from packetfs_compute.deadline import Deadline
-from packetfs_compute.errors import AttemptTimeout
+from packetfs_compute.deadline import Deadline, Token, cancelled_by
+from packetfs_compute.errors import AttemptTimeout, Cancelled
 
 
 class Clock:
@@ -56,3 +58,35 @@ def test_the_last_moment_counts() -> None:
 def test_it_cannot_be_moved() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Deadline.after(1, Clock()).at_s = 5  # type: ignore[misc]
+
+
+class TestToken:
+    def test_a_deadline_made_under_a_token_passes_when_that_is_cancelled(self) -> None:
+        clock, token = Clock(), Token()
+        with cancelled_by(token):
+            deadline = Deadline.after(30, clock)
+        assert (deadline.remaining_s(), deadline.turn_s) == (30, 0.5)
+        token.cancel()
+        for _ in range(2):
+            with pytest.raises(Cancelled, match="was cancelled"):
+                deadline.remaining_s()
+        clock.now_s += 31
+        with pytest.raises(Cancelled):  # that comes first, for whoever cancels waits for no answer, be it a timeout
+            deadline.remaining_s()
+
+    def test_others_do_not(self) -> None:
+        token, other = Token(), Token()
+        before = Deadline.after(30, Clock())
+        with cancelled_by(other):
+            with cancelled_by(token), ThreadPoolExecutor(1) as threads:
+                elsewhere = threads.submit(Deadline.after, 30, Clock()).result()
+            around = Deadline.after(30, Clock())
+        after = Deadline.after(30, Clock())
+        token.cancel()
+        assert [one.remaining_s() for one in (before, elsewhere, around, after)] == [30] * 4
+        assert [one.turn_s for one in (before, elsewhere, around, after)] == [math.inf, math.inf, 0.5, math.inf]
+
+    def test_a_context_that_fails_is_left_too(self) -> None:
+        with pytest.raises(KeyError), cancelled_by(Token()):
+            raise KeyError
+        assert Deadline.after(30, Clock()).token is None

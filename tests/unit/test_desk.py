@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,15 +19,27 @@ from hypothesis import given
 from support.system import publishing_to, reset_pools
 from support.untrusted import json_values, patient
 
+from packetfs_compute import worker
 from packetfs_compute.broker import Ledger, ResultBackend, sweep
 from packetfs_compute.broker.letters import read_body
 from packetfs_compute.broker.outcome import outcome, reply_head
 from packetfs_compute.celery import app
 from packetfs_compute.desk import Desk, JobStatus, Submission
-from packetfs_compute.errors import BadPolicy, BadProgram, BrokerUnavailable, JobError, SourceFailed, SourceNotFound
+from packetfs_compute.errors import (
+    BadPolicy,
+    BadProgram,
+    BrokerUnavailable,
+    Cancelled,
+    JobError,
+    SourceFailed,
+    SourceNotFound,
+)
+from packetfs_compute.fleet import Leased
+from packetfs_compute.fleet.redis import open_fleet
 from packetfs_compute.names import JOBS_KNOWN, JOBS_RESULTS, LEDGER_OPEN, MAX_INTEGER
 from packetfs_compute.places import parse_substrates
 from packetfs_compute.settings import Settings
+from packetfs_compute.substrates import load_substrate
 from tasks import crc32c
 
 PROGRAM = {"data_url": "https://host/object", "op": "crc32c"}
@@ -391,6 +404,42 @@ class TestCancel:
             end()
             assert desk.status("j") == told(redis_client) == status
             assert ledger.open_count() == 0
+
+    @pytest.mark.parametrize("how", ["desk", "celery"])
+    def test_the_fleet_knows_of_it(self, desk: Desk, redis_settings: Settings, how: str) -> None:
+        fleet, leased = open_fleet(redis_settings, [load_substrate("local", redis_settings).capabilities]), []
+        for name in ("j", "k"):
+            desk.submit(name, PROGRAM)
+            leased.append(Leased("local", name))
+            assert fleet.begin(leased[-1], 1000.0)
+        assert fleet.renew(leased, 1000.0) == frozenset()
+        if how == "desk":
+            desk.cancel("j")
+        else:  # what Celery does for a revoked task that no worker has said it runs
+            backend().mark_as_revoked("j", "revoked")
+        assert fleet.renew(leased, 1000.0) == {"j"}
+        with pytest.raises(Cancelled):
+            fleet.begin(leased[0], 1000.0)
+        assert fleet.begin(leased[1], 1000.0)
+
+    def test_what_celery_revokes_while_it_runs_is_cancelled_by_its_worker(
+        self, desk: Desk, redis_client: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("j", "k", "l"):
+            desk.submit(name, PROGRAM)
+        names = ("packetfs.program", "packetfs.program", "somebody.elses")
+        running = [
+            SimpleNamespace(id=one["headers"]["id"], task=SimpleNamespace(name=name), request_dict=one["headers"])
+            for one, name in zip(messages(redis_client), names, strict=True)
+        ]
+        monkeypatch.setattr(worker.state, "requests", {"j", "k", "l"})
+        monkeypatch.setattr(worker.state, "active_requests", running)
+        monkeypatch.setattr(worker.state, "revoked", {"j", "l", "m"})
+        for _ in range(2):
+            worker._hold_jobs(backend())
+            found = {name: (desk.status(name) or {}).get("status") for name in ("j", "k", "l", "m")}
+            assert found == {"j": "cancelled", "k": "running", "l": "running", "m": None}
+        assert told(redis_client) == desk.status("j")
 
     @pytest.mark.parametrize("how", ["done", "failed"])
     def test_one_that_has_ended_stays_as_it_is(self, desk: Desk, redis_client: Any, how: str) -> None:

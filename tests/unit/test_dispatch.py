@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from packetfs_compute import dispatch
-from packetfs_compute.dispatch import Dispatcher
+from packetfs_compute.dispatch import Course, Dispatcher
 from packetfs_compute.embedded.files import serve_file
 from packetfs_compute.errors import (
     AttemptTimeout,
@@ -22,6 +22,7 @@ from packetfs_compute.errors import (
     BadProgram,
     BrokerUnavailable,
     Busy,
+    Cancelled,
     ForbiddenSource,
     Internal,
     JobError,
@@ -108,15 +109,19 @@ class Watcher:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.outcomes: list[Outcome] = []
+        self.opened: list[bool] = []
+        self.courses: list[Course] = []
 
-    def attempt(self, job: Job, attempt: Attempt, outcome: Outcome) -> None:
+    def attempt(self, job: Job, attempt: Attempt, outcome: Outcome, *, opened: bool) -> None:
+        self.opened.append(opened)
         self.told.append(("attempt", job.id, attempt["substrate"], attempt["ok"]))
         self.outcomes.append(outcome)
 
     def moved(self, job: Job, substrate: str, again: Again) -> None:
         self.told.append(("moved", job.id, substrate, again))
 
-    def finished(self, job: Job, substrate: str, error: JobError | None) -> None:
+    def finished(self, job: Job, substrate: str, error: JobError | None, course: Course) -> None:
+        self.courses.append(course)
         self.told.append(("finished", job.id, substrate, type(error).__name__))
 
 
@@ -146,7 +151,7 @@ class World:
         """Return a dispatcher of this world, as another worker would have it."""
         chooser = FleetChooser(self.fleet, self.clocks.wall, lambda: 0.5)
         return Dispatcher(
-            self.settings, fleet, chooser, self.watcher, self.hold, self.clocks.clock, self.clocks.wall,
+            self.settings, fleet, chooser, (self.watcher,), self.hold, self.clocks.clock, self.clocks.wall,
             self.clocks.sleep, lambda: 0.5,
         )  # fmt: skip
 
@@ -217,9 +222,39 @@ class TestDone:
         here.dispatcher.run(here.job(), "a")
         assert here.watcher.told == [("attempt", "j1", "a", True), ("finished", "j1", "a", "NoneType")]
 
+    def test_several_may_watch(self, world: Make) -> None:
+        here: World = world(scripts={"a": [Busy("no")], "b": [DONE]})
+        other = type(here.watcher)()
+        replace(here.dispatcher, observers=(here.watcher, other)).run_here(here.job(), "a")
+        assert other.told == here.watcher.told
+        assert len(other.told) == 4
+
+    def test_they_are_told_how_the_job_came_to_be_where_it_ended(self, world: Make) -> None:
+        here: World = world(scripts={"a": [Busy("no")], "b": [DONE]})
+        here.dispatcher.run_here(here.job(queued_s=2), "a")
+        (course,) = here.watcher.courses
+        assert course.decision is not None
+        assert course.decision.vetoes == {"a": "tried, and failed"}
+        assert (course.decision.substrate, course.decided_at, course.total_s) == ("b", WALL + 0.25, 2.5)
+
+    def test_of_a_job_that_no_place_may_run_they_are_told_why(self, world: Make) -> None:
+        here: World = world()
+        with pytest.raises(NoSubstrate):
+            here.dispatcher.run(here.job(policy=Policy(exclude=("a",)), queued_s=2), "a")
+        (course,) = here.watcher.courses
+        assert course.decision is not None
+        assert (course.decision.substrate, set(course.decision.vetoes), course.total_s) == (None, {"a"}, 2.0)
+
+    def test_the_attempt_that_opens_the_breaker_is_told_of_as_such(self, world: Make) -> None:
+        here: World = world(scripts={"a": [Internal("no")]})  # alone, and so tried though its breaker is open
+        for _ in range(8):
+            here.dispatcher.run(here.job(), "a")
+        assert here.watcher.opened == [False] * 4 + [True] + [False] * 3
+        assert here.health("a").breaker.state == "open"
+
     def test_nobody_need_watch(self, world: Make) -> None:
         here: World = world(scripts={"a": [Busy("no")], "b": [DONE]})
-        result = replace(here.dispatcher, observer=None).run_here(here.job(), "a")
+        result = replace(here.dispatcher, observers=()).run_here(here.job(), "a")
         assert result["substrate"] == "b"
 
 
@@ -837,3 +872,46 @@ class TestTrail:
             return run()
         except JobError as error:
             return type(error), error.args
+
+
+class TestCancelled:
+    @staticmethod
+    def cancelling(here: World) -> Dispatcher:
+        """A dispatcher whose attempts are all cancelled while they run."""
+
+        @contextmanager
+        def hold(leased: Leased) -> Iterator[None]:
+            with here.hold(leased):
+                yield
+            raise Cancelled("cancelled")
+
+        return replace(here.dispatcher, hold=hold)
+
+    @pytest.mark.parametrize(
+        "said", [DONE, Internal("broken"), SourceFailed("cut"), Busy("full", {"retry_after_s": 9})]
+    )
+    def test_whatever_an_attempt_brings_it_is_held_against_nobody(self, world: Make, said: Any) -> None:
+        prices = Prices(usd_per_s=2.0)
+        here: World = world(scripts={"a": [said], "b": [DONE]}, a={"slots": 1, "prices": prices})
+        before = replace(here.health("a"), at=WALL + 0.25, attempts=1, cost_usd=0.5)
+        with pytest.raises(Cancelled) as caught:
+            self.cancelling(here).run_here(here.job(), "a")
+        assert here.health("a") == before, "its slot is free, and its seconds are paid for"
+        assert here.requests("b") == []
+        assert caught.value.details["job_id"] == "j1"
+        (attempt,) = caught.value.attempts
+        assert (attempt["substrate"], attempt["ok"], attempt["error"]["type"]) == ("a", False, "cancelled")
+        assert here.watcher.told == [("attempt", "j1", "a", False), ("finished", "j1", "a", "Cancelled")]
+        (outcome,) = here.watcher.outcomes
+        assert (outcome.substrate_fault, outcome.wants_retry, outcome.retry_after_s) == (False, False, 0.0)
+
+    def test_between_two_attempts_no_other_begins(self, world: Make) -> None:
+        here: World = world(scripts={"a": [Busy("full")], "b": [DONE]})
+        job = here.job()
+        assert here.dispatcher.run(job, "a") == Again("b")
+        here.fleet.cancelled.add("j1")
+        with pytest.raises(Cancelled):
+            here.dispatcher.run(job, "b")
+        assert here.requests("b") == []
+        assert here.health("b") == Health()
+        assert here.watcher.told[-1] == ("finished", "j1", "b", "Cancelled")

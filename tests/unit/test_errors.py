@@ -31,6 +31,7 @@ WIRE = {
     "no_substrate": (400, "NoSubstrate", ProgramFault, False),
     "forbidden_source": (403, "ForbiddenSource", ProgramFault, False),
     "range_not_satisfiable": (416, "RangeNotSatisfiable", ProgramFault, False),
+    "cancelled": (499, "Cancelled", ProgramFault, False),
     "source_not_found": (404, "SourceNotFound", SourceFault, False),
     "source_changed": (409, "SourceChanged", SourceFault, False),
     "source_failed": (502, "SourceFailed", SourceFault, True),
@@ -40,7 +41,7 @@ WIRE = {
     "timeout": (504, "AttemptTimeout", SubstrateFault, True),
     "internal": (500, "Internal", SubstrateFault, True),
 }
-"""DESIGN, section 3, and the two types that only a dispatcher gives: type to status, class, parent, retryable."""
+"""DESIGN, section 3, and the three types that only a dispatcher gives: type to status, class, parent, retryable."""
 
 ALL = [cls for cls in vars(errors).values() if inspect.isclass(cls) and issubclass(cls, PacketFSError)]
 ON_THE_WIRE = [cls for cls in ALL if "type" in vars(cls)]

@@ -75,6 +75,37 @@ def test_a_place_that_does_not_answer_is_asked_every_two_seconds_and_shut_out_af
     assert state(fleet, clock.now) == "half_open", "after two answers it may try"
 
 
+def test_it_is_told_once_what_opened_a_breaker() -> None:
+    told: list[tuple[str, str, str]] = []
+    places = Place("fly", healthy=Internal("connection refused")), Place("sick", healthy=False), Place("well")
+    probing, _, clock = prober(*places)
+    probing.opened = lambda *what: told.append(what)
+    for _ in range(5):
+        clock.now += 2
+        probing.turn()
+    assert sorted(told) == [("fly", "probe", "connection refused"), ("sick", "probe", "its status is 'draining'")]
+
+
+def test_a_place_that_hangs_until_its_breaker_opens_is_told_of_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("packetfs_compute.upkeep.PROBE_TIMEOUT_S", -0.9)
+    told: list[tuple[str, str, str]] = []
+    release = threading.Event()
+
+    class Hanging(Place):
+        def health(self, timeout_s: float) -> dict[str, Any]:
+            release.wait(20)
+            return super().health(timeout_s)
+
+    probing, _, clock = prober(Hanging("a"))
+    probing.opened = lambda *what: told.append(what)
+    for _ in range(4):
+        clock.now += 2
+        probing.turn()
+    release.set()
+    probing.close()
+    assert told == [("a", "probe", "no answer within -0.9 s")]
+
+
 def test_an_answer_that_is_not_well_is_none() -> None:
     probing, fleet, clock = prober(Place("fly", healthy=False))
     for _ in range(3):

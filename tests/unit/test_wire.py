@@ -181,7 +181,7 @@ def test_a_busy_substrate_says_when_to_ask_again() -> None:
 
 
 def test_every_class_with_a_type_is_found_by_it() -> None:
-    assert len(WIRE_CLASSES) == 13
+    assert len(WIRE_CLASSES) == 14
     assert all(error_class(cls.type) is cls for cls in WIRE_CLASSES)
 
 
@@ -334,7 +334,7 @@ def test_a_failure_may_have_no_job() -> None:
     [
         *[
             ({"type": value}, "error.type")
-            for value in (None, 7, "", "Busy", "x" * 33, "a b", "bad_policy", "no_substrate")
+            for value in (None, 7, "", "Busy", "x" * 33, "a b", "bad_policy", "no_substrate", "cancelled")
         ],
         *[({"message": value}, "error.message") for value in (None, 7, "", ["x"])],
         *[({"retryable": value}, "error.retryable") for value in (None, 1, "no")],

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from support.processes import wait_until
 
-from packetfs_compute.errors import BrokerUnavailable
+from packetfs_compute.deadline import Deadline
+from packetfs_compute.errors import BrokerUnavailable, Cancelled
 from packetfs_compute.fleet import LEASE_S, Leased, StubFleet
 from packetfs_compute.routing import Capabilities
 from packetfs_compute.settings import Settings
@@ -30,7 +31,7 @@ class Hearing(StubFleet):
         self.renewed.append(set(held))
         if self.away:
             raise BrokerUnavailable("away")
-        super().renew(held, now)
+        return super().renew(held, now)
 
     def consuming(self, consumer, slots, now, ttl_s):  # type: ignore[no-untyped-def]
         if self.away:
@@ -72,6 +73,56 @@ class TestLeases:
         fleet.away = True
         with Leases(fleet, every_s=0.01).hold(ONE):
             wait_until(lambda: len(fleet.renewed) >= 3, "it goes on asking")
+
+
+def hold(leases: Leases, work: Callable[[Deadline], object]) -> None:
+    """Run an attempt that does ``work`` with its deadline."""
+    with leases.hold(ONE):
+        work(Deadline.after(30))
+
+
+def until_told(deadline: Deadline) -> None:
+    wait_until(lambda: deadline.token is not None and deadline.token.cancelled, "it is told")
+
+
+class TestCancelled:
+    def test_an_attempt_learns_of_it_by_its_deadline(self) -> None:
+        fleet, goes_on = Hearing(), []
+
+        def work(deadline: Deadline) -> None:
+            deadline.remaining_s()
+            fleet.cancelled.add("j1")
+            until_told(deadline)
+            deadline.remaining_s()
+            goes_on.append(True)
+
+        leases = Leases(fleet, every_s=0.01)
+        with leases.hold(Leased("local", "other")):
+            other = Deadline.after(30)
+            with pytest.raises(Cancelled):
+                hold(leases, work)
+            assert other.remaining_s() > 0, "the other job is still wanted"
+        assert not goes_on
+
+    def test_whatever_it_brings_is_not_wanted(self) -> None:
+        fleet = Hearing()
+        fleet.cancelled.add("j1")
+        with pytest.raises(Cancelled):
+            hold(Leases(fleet, every_s=0.01), until_told)
+
+    def test_the_same_job_twice_is_held_to_the_end_of_each(self) -> None:
+        fleet = Hearing()
+        leases = Leases(fleet, every_s=0.01)
+
+        def work(deadline: Deadline) -> None:
+            hold(leases, lambda _: None)
+            told = len(fleet.renewed)
+            wait_until(lambda: {ONE} in fleet.renewed[told:], "it is still held")
+            fleet.cancelled.add("j1")
+            until_told(deadline)
+
+        with pytest.raises(Cancelled):
+            hold(leases, work)
 
 
 def pulse(fleet: StubFleet, polled: dict[str, float], busy: Callable[[], int] = lambda: 0, now: float = 100.0) -> Pulse:

@@ -8,10 +8,13 @@
  * Calls to objects: one for a job whose answer is there, two for one that is computed, and one more for every three
  * seconds that computing takes. The last, which stores the result, is not waited for: until it arrives, the lease has
  * whoever asks again wait for it. Where no object answers, the job is computed, uncoordinated and uncounted.
+ *
+ * A run whose client has left goes on for those who wait for it, and is stopped when a renewal of its lease tells that
+ * nobody does; one more is made at once. Who asks in that very moment is given the lease next, and computes.
  */
 
 import { JobError } from "../../edge/src/errors";
-import type { Coordinator } from "../../edge/src/platform";
+import type { Compute, Coordinator } from "../../edge/src/platform";
 import { programToWire } from "../../edge/src/program";
 import { type Answer, type ComputeRequest, failure } from "../../edge/src/wire";
 import { sha256 } from "./digest";
@@ -29,7 +32,7 @@ export class JobCoordinator implements Coordinator {
     private readonly defer: (work: Promise<unknown>) => void,
   ) {}
 
-  async run(request: ComputeRequest, compute: () => Promise<Answer>): Promise<Answer> {
+  async run(request: ComputeRequest, compute: Compute, left: AbortSignal | null): Promise<Answer> {
     const started = Date.now();
     const key = await keyOf(request);
     const shard = this.shards.getByName(String(shardOf(key)));
@@ -39,7 +42,7 @@ export class JobCoordinator implements Coordinator {
         return JSON.parse(claim.answer) as Answer;
       case "lease": {
         // It goes on for those who wait for it, whether its own client has left or has had no more time.
-        const run = this.#lead(shard, key, claim.lease, compute);
+        const run = this.#lead(shard, key, claim.lease, compute, left);
         this.defer(run);
         return claim.waited ? Promise.race([run, lateAfter(request, started)]) : run;
       }
@@ -51,16 +54,30 @@ export class JobCoordinator implements Coordinator {
         return failure(request.jobId, error, Date.now() - started);
       }
       case undefined:
-        return compute();
+        return compute(left);
     }
   }
 
   /** Compute, holding the lease for as long as that takes; then say what came of it. */
-  async #lead(shard: Shard, key: string, lease: string, compute: () => Promise<Answer>): Promise<Answer> {
+  async #lead(
+    shard: Shard,
+    key: string,
+    lease: string,
+    compute: Compute,
+    left: AbortSignal | null,
+  ): Promise<Answer> {
     let outcome: Outcome = { answer: null, region: this.region, bytes: 0, hit: false };
-    const renewing = setInterval(() => this.defer(quietly(shard.renew(key, lease))), RENEW_MS);
+    const unwanted = new AbortController();
+    const renewed = async (): Promise<void> => {
+      const waitedFor = await shard.renew(key, lease);
+      if (left?.aborted && !waitedFor) unwanted.abort();
+    };
+    const renew = (): void => this.defer(quietly(renewed()));
+    const renewing = setInterval(renew, RENEW_MS);
+    left?.addEventListener("abort", renew);
+    if (left?.aborted) renew();
     try {
-      const answer = await compute();
+      const answer = await compute(unwanted.signal);
       if (answer.success) {
         const { bytesProcessed: bytes, cache } = answer;
         outcome = { answer: JSON.stringify(answer), region: this.region, bytes, hit: cache === "HIT" };
@@ -68,6 +85,7 @@ export class JobCoordinator implements Coordinator {
       return answer;
     } finally {
       clearInterval(renewing);
+      left?.removeEventListener("abort", renew);
       this.defer(quietly(shard.finish(key, lease, outcome)));
     }
   }

@@ -111,14 +111,18 @@ export class JobShard extends DurableObject<Env> {
     }
   }
 
-  /** Note that the run under `lease` is still under way. An object that has been restarted learns of it by this. */
-  async renew(key: string, id: string): Promise<void> {
+  /**
+   * Note that the run under `lease` is still under way, and tell whether others wait for it. An object that has been
+   * restarted learns of the run by this.
+   */
+  async renew(key: string, id: string): Promise<boolean> {
     const lease = this.#leases.get(key);
     if (lease === undefined) {
       this.#leases.set(key, newLease(id));
     } else if (lease.id === id) {
       lease.until = Date.now() + LEASE_MS;
     }
+    return (lease?.waiting ?? 0) > 0;
   }
 
   /** Note what came of a run, and let those who wait for it know. A success is good whoever's lease it now is. */

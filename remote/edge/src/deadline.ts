@@ -1,6 +1,6 @@
 /**
  * One moment by which an attempt must have ended, and the longest silence on the way: what aborts a wait for the
- * network.
+ * network. For an attempt that nobody waits for any more, that moment is now.
  *
  * Runtimes differ in how fast, and with what error, an aborted `fetch` or read ends; so each wait ends here by itself,
  * with our own error, and the abort only frees what it held. One timer is set at a time and set anew only when it has
@@ -9,29 +9,45 @@
 
 import { JobError } from "./errors";
 
+/** The error of an attempt whose client left: nobody will read it. */
+function left(): JobError {
+  return new JobError("internal", "the client left");
+}
+
 export class Deadline {
   readonly #controller = new AbortController();
   readonly #late: string;
   readonly #atMs: number;
   readonly #stallMs: number;
+  readonly #unwanted: AbortSignal | null;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #waitingSinceMs = 0;
   #interrupt: ((error: JobError) => void) | null = null;
 
-  /** `late` is what to say when the time is over. */
-  constructor(budgetMs: number, stallMs: number, late = `the deadline of ${budgetMs / 1000} s has passed`) {
+  readonly #leave = (): void => this.#give(left());
+
+  /** `unwanted` aborts when nobody waits for the attempt any more; `late` is what to say when the time is over. */
+  constructor(
+    budgetMs: number,
+    stallMs: number,
+    unwanted: AbortSignal | null = null,
+    late = `the deadline of ${budgetMs / 1000} s has passed`,
+  ) {
     this.#late = late;
+    this.#unwanted = unwanted;
+    unwanted?.addEventListener("abort", this.#leave);
     this.#atMs = performance.now() + budgetMs;
     this.#stallMs = stallMs;
   }
 
-  /** Aborts when the time is over, and when the attempt has ended. */
+  /** Aborts when the time is over, when nobody waits any more, and when the attempt has ended. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
 
-  /** Throws `timeout` when the time is over. */
+  /** Throws `timeout` when the time is over, `internal` when nobody waits any more. */
   check(): void {
+    if (this.#unwanted?.aborted) throw left();
     if (performance.now() >= this.#atMs) throw this.#overdue();
   }
 
@@ -42,6 +58,7 @@ export class Deadline {
    */
   wait<T>(work: Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
+      if (this.#unwanted?.aborted) reject(left());
       this.#interrupt = reject;
       this.#waitingSinceMs = performance.now();
       this.#watch();
@@ -57,6 +74,7 @@ export class Deadline {
   end(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
+    this.#unwanted?.removeEventListener("abort", this.#leave);
     this.#controller.abort();
   }
 

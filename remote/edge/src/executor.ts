@@ -9,23 +9,27 @@ import { openBlocks } from "./blocks";
 import { Deadline } from "./deadline";
 import { JobError } from "./errors";
 import { MAX_TIMEOUT_MS, OPS, PROTOCOL, VERSION } from "./names";
-import type { Platform } from "./platform";
+import type { Compute, Platform } from "./platform";
 import type { ByteStream } from "./source";
 import { failure, jobIdOf, parseRequest, success, type Answer, type ComputeRequest } from "./wire";
 
 const MAX_TOLD_CHARS = 500;
 
-/** Run the request in `raw`, any JSON value, and resolve to the answer; never rejects. `onStart` hears its timeout. */
+/**
+ * Run the request in `raw`, any JSON value, and resolve to the answer; never rejects. `onStart` hears its timeout; `left`
+ * aborts when its client has left, and so stops it.
+ */
 export async function execute(
   raw: unknown,
   platform: Platform,
   onStart: (timeoutMs: number) => void = () => undefined,
+  left: AbortSignal | null = null,
 ): Promise<Answer> {
   const startedMs = performance.now();
   try {
     const request = parseRequest(raw);
     onStart(request.timeoutMs);
-    return await coordinated(request, platform, () => answered(request, platform));
+    return await coordinated(request, platform, left, (unwanted) => answered(request, platform, unwanted));
   } catch (error) {
     return failure(jobIdOf(raw), typed(error), performance.now() - startedMs);
   }
@@ -55,33 +59,39 @@ export function typed(error: unknown): JobError {
 async function coordinated(
   request: ComputeRequest,
   platform: Platform,
-  compute: () => Promise<Answer>,
+  left: AbortSignal | null,
+  compute: Compute,
 ): Promise<Answer> {
-  if (platform.coordinator === null || request.jobId === null) return compute();
+  if (platform.coordinator === null || request.jobId === null) return compute(left);
   let own: Promise<Answer> | undefined;
-  const once = (): Promise<Answer> => (own ??= compute());
+  const once: Compute = (unwanted) => (own ??= compute(unwanted));
   try {
-    return await platform.coordinator.run(request, once);
+    return await platform.coordinator.run(request, once, left);
   } catch {
-    return once();
+    return once(left);
   }
 }
 
-async function answered(request: ComputeRequest, platform: Platform): Promise<Answer> {
+async function answered(request: ComputeRequest, platform: Platform, unwanted: AbortSignal | null): Promise<Answer> {
   const startedMs = performance.now();
   try {
-    return await computed(request, platform, startedMs);
+    return await computed(request, platform, unwanted, startedMs);
   } catch (error) {
     return failure(request.jobId, typed(error), performance.now() - startedMs);
   }
 }
 
-async function computed(request: ComputeRequest, platform: Platform, startedMs: number): Promise<Answer> {
+async function computed(
+  request: ComputeRequest,
+  platform: Platform,
+  unwanted: AbortSignal | null,
+  startedMs: number,
+): Promise<Answer> {
   const { program } = request;
   const { maxRangeBytes } = platform.settings;
   if (program.length !== null) checkSize(program.length, maxRangeBytes);
   const wanted = { url: program.dataUrl, offset: program.offset, length: program.length, etag: program.etag };
-  const deadline = new Deadline(request.timeoutMs, platform.settings.stallTimeoutMs);
+  const deadline = new Deadline(request.timeoutMs, platform.settings.stallTimeoutMs, unwanted);
   let stream: ByteStream | null = null;
   try {
     stream = await openBlocks({ request: wanted, deadline, platform });

@@ -6,7 +6,7 @@ export { ERRORS, JobError, type Details, type ErrorType, type Fault } from "./er
 export { execute, health } from "./executor";
 export { Kernels, Plan } from "./kernels";
 export * from "./names";
-export type { BlockCache, BlockKey, Coordinator, Platform, ReplayGuard } from "./platform";
+export type { BlockCache, BlockKey, Compute, Coordinator, Platform, ReplayGuard } from "./platform";
 export { parseProgram, programToWire, type Op, type Program } from "./program";
 export { serve } from "./server";
 export { parseSettings, type Settings, type Variables } from "./settings";

@@ -64,10 +64,14 @@ export interface BlockKey {
   readonly index: number;
 }
 
+/** Computes a job; it stops when `unwanted` aborts. */
+export type Compute = (unwanted: AbortSignal | null) => Promise<Answer>;
+
 export interface Coordinator {
   /**
    * Answer `request`, which has a job id: with the answer that the same job was given before, with that of a run that
-   * is under way, or else with that of `compute`. Only a success is remembered, and only for the same program.
+   * is under way, or else with that of `compute`. Only a success is remembered, and only for the same program. `left`
+   * aborts when this client has left; others may still wait for the run.
    */
-  run(request: ComputeRequest, compute: () => Promise<Answer>): Promise<Answer>;
+  run(request: ComputeRequest, compute: Compute, left: AbortSignal | null): Promise<Answer>;
 }

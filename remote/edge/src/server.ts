@@ -8,7 +8,8 @@
  *   signature is verified, and only what is signed is parsed.
  * - `maxConcurrency` attempts run at once. One more is answered with 429 at once: there is no queue. A batch takes the
  *   slots that are free, at least one, and runs its jobs on these.
- * - A slot is given back when its attempt has ended, whether or not the client is still there.
+ * - A slot is given back when its attempt has ended. When the client leaves, and the platform's `request.signal` says so,
+ *   the attempt ends at once, unless others wait for the same job.
  */
 
 import { Deadline } from "./deadline";
@@ -61,7 +62,7 @@ async function compute(platform: Platform, request: Request, path: string): Prom
   let job: unknown = null;
   try {
     job = parse(await verifiedBody(platform, request, path, MAX_BODY));
-    const [result] = await attempts(platform, [job]);
+    const [result] = await attempts(platform, request.signal, [job]);
     return answer(result!);
   } catch (error) {
     return answer(failure(jobIdOf(job), typed(error), performance.now() - startedMs));
@@ -72,21 +73,21 @@ async function batch(platform: Platform, request: Request, path: string): Promis
   const startedMs = performance.now();
   try {
     const jobs = jobsOf(parse(await verifiedBody(platform, request, path, MAX_BATCH_BODY)));
-    return reply(200, { results: await attempts(platform, jobs) });
+    return reply(200, { results: await attempts(platform, request.signal, jobs) });
   } catch (error) {
     return answer(failure(null, typed(error), performance.now() - startedMs));
   }
 }
 
 /** Run the jobs on as many slots as are free, and resolve to their answers in order; no slot free is `busy`. */
-async function attempts(platform: Platform, jobs: readonly unknown[]): Promise<Answer[]> {
+async function attempts(platform: Platform, left: AbortSignal, jobs: readonly unknown[]): Promise<Answer[]> {
   const { slots } = isolateOf(platform.settings);
   const answers: Answer[] = [];
   const waiting = jobs.entries();
   const work = async (slot: Slot): Promise<void> => {
     try {
       for (const [at, job] of waiting) {
-        answers[at] = await execute(job, platform, (timeoutMs) => Slots.begin(slot, timeoutMs));
+        answers[at] = await execute(job, platform, (timeoutMs) => Slots.begin(slot, timeoutMs), left);
       }
     } finally {
       slots.give(slot);
@@ -121,7 +122,7 @@ async function readBody(platform: Platform, request: Request, limit: number): Pr
   const isolate = isolateOf(platform.settings);
   const reader = request.body?.getReader() ?? null;
   const late = `the request's body did not come within ${BODY_TIMEOUT_MS / 1000} s`;
-  const deadline = new Deadline(BODY_TIMEOUT_MS, BODY_TIMEOUT_MS, late);
+  const deadline = new Deadline(BODY_TIMEOUT_MS, BODY_TIMEOUT_MS, null, late);
   // One buffer, not a list of chunks: of a body that comes byte by byte, the chunks weigh a hundred times its bytes.
   let body = new Uint8Array(FIRST_BYTES);
   let size = 0;

@@ -37,7 +37,7 @@ def test_the_vocabulary_is_the_same(edge: Edge) -> None:
 
 
 def test_the_errors_are_the_same(edge: Edge) -> None:
-    dispatchers = {"bad_policy", "no_substrate"}
+    dispatchers = {"bad_policy", "no_substrate", "cancelled"}
     classes = [cls for cls in vars(errors).values() if isinstance(cls, type) and "type" in vars(cls)]
     assert edge.call("errors") == {
         cls.type: {"status": cls.status, "fault": cls.fault, "retryable": cls.retryable_by_default}

@@ -15,6 +15,7 @@ from packetfs_compute.routing.breaker import (
     Event,
     State,
     next_breaker,
+    opened_at,
     slow_start_share,
     state_at,
 )
@@ -52,6 +53,13 @@ TABLE: list[tuple[Breaker, Event, Breaker]] = [
 @pytest.mark.parametrize(("before", "event", "after"), TABLE)
 def test_the_table(before: Breaker, event: Event, after: Breaker) -> None:
     assert next_breaker(before, event, NOW) == after
+
+
+@pytest.mark.parametrize(("before", "event", "after"), TABLE)
+def test_what_opened_it_is_known_by_its_moment(before: Breaker, event: Event, after: Breaker) -> None:
+    stayed_open = before is OPEN or after == before
+    assert opened_at(after, NOW) == (after.state == "open" and not stayed_open)
+    assert not opened_at(after, NOW + 1)
 
 
 def test_the_table_is_whole() -> None:

@@ -2,14 +2,15 @@
 
 import ipaddress
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from support.reading import OPEN
 
-from packetfs_compute.deadline import Deadline
-from packetfs_compute.errors import AttemptTimeout, SourceFailed
+from packetfs_compute.deadline import Deadline, Token, cancelled_by
+from packetfs_compute.errors import AttemptTimeout, Cancelled, SourceFailed
 from packetfs_compute.sources.connection import Connection, Dropped
 from packetfs_compute.sources.dial import dial
 from packetfs_compute.sources.guard import check_url
@@ -104,3 +105,46 @@ def test_one_who_says_nothing(pair: Pair) -> None:
     pair[0].deadline = Deadline.after(0.05)
     with pytest.raises(AttemptTimeout):
         pair[0].recv_into(memoryview(bytearray(1)))
+
+
+class TestCancelled:
+    """What can be cancelled waits in turns, of which nothing else is to be seen."""
+
+    @pytest.fixture
+    def token(self) -> Iterator[Token]:
+        token = Token()
+        with cancelled_by(token):
+            yield token
+
+    @pytest.mark.parametrize("how", ["recv", "recv_into"])
+    def test_a_wait_ends(self, pair: Pair, token: Token, how: str) -> None:
+        connection = Connection(pair[0]._sock, 20.0, Deadline.after(20))
+        threading.Timer(0.1, token.cancel).start()
+        with pytest.raises(Cancelled):
+            connection.recv(1) if how == "recv" else connection.recv_into(memoryview(bytearray(1)))
+
+    def test_nothing_is_sent_nor_read_afterwards(self, pair: Pair, token: Token) -> None:
+        connection = Connection(pair[0]._sock, 20.0, Deadline.after(20))
+        pair[1].sendall(b"x")
+        token.cancel()
+        for call in (lambda: connection.send(b"x"), lambda: connection.recv(1)):
+            with pytest.raises(Cancelled):
+                call()
+
+    def test_bytes_that_take_longer_than_a_turn_arrive(self, pair: Pair, token: Token) -> None:
+        connection = Connection(pair[0]._sock, 20.0, Deadline.after(20))
+        threading.Timer(0.6, pair[1].sendall, (b"late",)).start()
+        assert connection.recv(4) == b"late"
+        assert not token.cancelled
+
+    @pytest.mark.parametrize(
+        ("stall_s", "budget_s", "error", "says"),
+        [(0.7, 20.0, SourceFailed, "sent nothing for 0.7 s"), (20.0, 0.7, AttemptTimeout, "deadline of 0.7 s")],
+    )
+    def test_silence_is_bounded_as_ever(
+        self, pair: Pair, token: Token, stall_s: float, budget_s: float, error: type[Exception], says: str
+    ) -> None:
+        connection = Connection(pair[0]._sock, stall_s, Deadline.after(budget_s))
+        with pytest.raises(error, match=says):
+            connection.recv(1)
+        assert not token.cancelled

@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
+from packetfs_compute.deadline import Token, cancelled_by
 from packetfs_compute.errors import (
     AttemptTimeout,
     Busy,
@@ -329,6 +330,17 @@ def test_an_attempt_ends_at_its_deadline(at: At, name: str, monkeypatch: pytest.
     error = substrate.invoke({**REQUEST, "timeout": 200})["error"]
     assert (error["type"], error["retryable"]) == ("timeout", True)
     assert 0.45 <= time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_an_invocation_of_a_cancelled_job_is_waited_for_no_longer(at: At, name: str) -> None:
+    substrate, aws = at(says(200, GOOD))
+    token = Token()
+    aws.script = lambda handler: (threading.Timer(0.1, token.cancel).start(), SLOW[name](handler))[1]
+    with cancelled_by(token):
+        assert substrate.invoke({**REQUEST, "timeout": 60_000})["error"]["type"] == "cancelled"
+    aws.script = says(200, GOOD)
+    assert substrate.invoke(REQUEST) == GOOD
 
 
 def test_the_network_and_a_new_environment_have_their_time_too(at: At) -> None:

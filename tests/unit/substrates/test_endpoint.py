@@ -4,6 +4,7 @@ import dataclasses
 import email.utils
 import json
 import os
+import queue
 import re
 import socket
 import ssl
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ import trustme
 from support.misbehaving import Exchange, RawServer, Script, answer, says
 
 from packetfs_compute import __version__
+from packetfs_compute.deadline import Token, cancelled_by
 from packetfs_compute.errors import AttemptTimeout, Busy, ConfigurationError, Internal, JobError
 from packetfs_compute.names import MAX_RANGE_BYTES
 from packetfs_compute.places import EndpointKey, Prices, SubstrateSpec
@@ -311,6 +314,50 @@ def test_a_drip_ends_at_the_deadline(name: str, over: str, monkeypatch: pytest.M
         took = time.monotonic() - started
         assert error["type"] == "timeout", error
         assert 0.4 <= took < 3.4  # the attempt's own time and what the network may take
+        substrate.close()
+
+
+@pytest.mark.parametrize("over", ["http", "https"])
+@pytest.mark.parametrize("name", ["silence", "silence in the body", "drip of head", "drip of body"])
+def test_a_drip_ends_when_the_job_is_cancelled_and_the_server_sees_a_reset(name: str, over: str) -> None:
+    authority, token, ends = trustme.CA(), Token(), queue.Queue[bytes | None]()
+
+    def dripping(exchange: Exchange) -> None:
+        with suppress(OSError):
+            DRIPS[name](exchange)
+
+    def script(exchange: Exchange) -> None:
+        threading.Thread(target=dripping, args=(exchange,), daemon=True).start()
+        threading.Timer(0.1, token.cancel).start()
+        try:
+            ends.put(exchange.sock.recv(1))
+        except ConnectionResetError:
+            ends.put(None)
+
+    with Server(script, tls_server(authority) if over == "https" else None) as server:
+        url = server.url("", host="localhost", scheme=over)
+        substrate = place(url, transport=Transport(url, 4, 2.0, trusting(authority)))
+        with cancelled_by(token):
+            assert substrate.invoke({**REQUEST, "timeout": 20_000})["error"]["type"] == "cancelled"
+        assert ends.get(timeout=10) in ((None,) if over == "http" else (None, b""))  # OpenSSL takes it for an end
+        assert len(server.bodies) == 1
+        substrate.close()
+
+
+@pytest.mark.parametrize("over", ["http", "https"])
+def test_an_answer_that_takes_longer_than_a_turn_arrives(over: str) -> None:
+    authority = trustme.CA()
+
+    def script(exchange: Exchange) -> None:
+        for part in (reply(GOOD)[:20], reply(GOOD)[20:]):
+            exchange.wait(0.6)
+            exchange.send(part)
+
+    with Server(script, tls_server(authority) if over == "https" else None) as server:
+        url = server.url("", host="localhost", scheme=over)
+        substrate = place(url, transport=Transport(url, 4, 2.0, trusting(authority)))
+        with cancelled_by(Token()):
+            assert substrate.invoke(REQUEST) == GOOD
         substrate.close()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from packetfs_compute.deadline import Token, cancelled_by
 from packetfs_compute.errors import AttemptTimeout, ConfigurationError, Internal, error_class
 from packetfs_compute.executor import execute
 from packetfs_compute.places import Prices, SubstrateSpec, parse_substrates
@@ -70,6 +71,24 @@ def test_it_takes_the_time_that_its_script_says(root: Path, time_: Time) -> None
     answer = stub.invoke(request(root, 60_000))
     assert time_.slept == [pytest.approx(0.5 + len(DATA) / 1000)]
     assert answer["executionTimeMs"] == pytest.approx(1000 * time_.slept[0], abs=0.001)
+
+
+def test_it_waits_no_longer_for_a_job_that_was_cancelled(root: Path, time_: Time) -> None:
+    token = Token()
+
+    def sleep(seconds: float) -> None:
+        time_.sleep(seconds)
+        if len(time_.slept) == 3:
+            token.cancel()
+
+    spec = SubstrateSpec("far-away", "stub", script='{"latency_s": 9.25}')
+    stub = StubSubstrate(spec, Settings(file_roots=(root,)), clock=time_.clock, sleep=sleep)
+    with cancelled_by(token):
+        assert stub.invoke(request(root))["error"]["type"] == "cancelled"
+    assert time_.slept == [0.5] * 3
+    with cancelled_by(Token()):
+        assert stub.invoke(request(root))["success"]
+    assert sum(time_.slept[3:]) == 9.25
 
 
 def test_jitter_is_spread_over_its_width(root: Path, time_: Time) -> None:
