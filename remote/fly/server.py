@@ -18,6 +18,7 @@ from compute_app import create_app
 from starlette.applications import Starlette
 
 from packetfs_compute.errors import ConfigurationError
+from packetfs_compute.http_server import BoundedProtocol
 from packetfs_compute.settings import Settings, load_settings
 
 __all__ = ["app", "create_app", "main", "settings_of"]
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     config = uvicorn.Config(
         application, options.host, options.port,
-        access_log=options.access_log, server_header=False, http="h11", ws="none", loop="asyncio", lifespan="off",
+        access_log=options.access_log, server_header=False, http=BoundedProtocol, ws="none", loop="asyncio", lifespan="off",
         proxy_headers=False, h11_max_incomplete_event_size=_MAX_HEAD, timeout_keep_alive=_KEEP_ALIVE_S, backlog=_BACKLOG,
         limit_concurrency=_MAX_CONNECTIONS, timeout_graceful_shutdown=max(0, options.grace),
     )  # fmt: skip

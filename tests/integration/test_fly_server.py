@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +240,21 @@ def test_a_body_that_drips_is_given_up(client: SigningClient, source: RawServer)
     assert 9 < time.monotonic() - started < 15
 
 
+def test_a_head_that_does_not_come_is_given_up(tmp_path: Path) -> None:
+    """With a bound of a fifth of a second for ten; how it is kept, tests/unit/test_http_server.py shows."""
+    code = (
+        "import sys, packetfs_compute.http_server as bounds\n"
+        "bounds._HEAD_TIMEOUT_S = 0.2\n"
+        f"sys.path.insert(0, {str(SERVER.parent)!r})\n"
+        "import server\n"
+        "sys.exit(server.main())\n"
+    )
+    with FlyServer(tmp_path, program=("-c", code)) as server, talk(server) as sock:
+        sock.sendall(b"POST /compute HTTP/1.1\r\nHost: x")
+        assert sock.recv(1) == b""
+        assert server.stop(10) == 0
+
+
 def test_a_batch_is_answered_in_order(client: SigningClient, source: RawServer) -> None:
     source.routes["/missing"] = lambda x: x.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
     jobs: list[object] = [job(source.url(), at, offset=at * 10, length=10) for at in range(60)]
@@ -328,20 +343,28 @@ def test_a_batch_takes_the_slots_that_are_free_and_no_more(client: SigningClient
 
 
 @pytest.mark.parametrize("path", ["/compute", "/compute/batch"])
-def test_a_client_that_leaves_takes_no_slot_with_it(client: SigningClient, path: str) -> None:
-    with holding(8) as (source, most, go):
+def test_a_client_that_leaves_stops_its_attempts(client: SigningClient, source: RawServer, path: str) -> None:
+    with holding(8) as (held, most, _), ExitStack() as clients:
         for at in range(8):
-            document = job(source.url(), at) if path == "/compute" else {"jobs": [job(source.url(), at)]}
+            document = job(held.url(), at) if path == "/compute" else {"jobs": [job(held.url(), at)] * 9}
             body = json.dumps(document).encode()
-            with talk(client.server) as sock:
-                sock.sendall(head(client, body, path) + body)
-                wait_until(lambda at=at: most[0] == at + 1, "the attempt at the source")  # type: ignore[misc]
+            sock = clients.enter_context(talk(client.server))
+            sock.sendall(head(client, body, path) + body)
+            if path == "/compute/batch":  # which has taken all slots
+                break
+            wait_until(lambda at=at: most[0] == at + 1, "the attempt at the source")  # type: ignore[misc]
+        wait_until(lambda: most[0] == 8, "eight attempts at the source")
         assert client.post(job(source.url())).status == 429
-        go.set()
-        wait_until(lambda: client.post(job(source.url())).status == 200, "a free slot")
-        with ThreadPoolExecutor(8) as threads:
-            answers = threads.map(client.post, [job(source.url(), at) for at in range(8)])
-            assert [answer.status for answer in answers] == [200] * 8
+        clients.close()
+        # The source would let them go after twenty seconds.
+        wait_until(lambda: client.post(job(source.url())).status == 200, "a free slot", 10)
+
+        def all_are_free() -> bool:
+            with ThreadPoolExecutor(8) as threads:
+                return {answer.status for answer in threads.map(client.post, [job(source.url())] * 8)} == {200}
+
+        wait_until(all_are_free, "eight free slots", 5)
+        assert len(held.heads) == 8, "nor has the batch's ninth job begun"
 
 
 def test_a_client_that_leaves_within_the_body(client: SigningClient, source: RawServer) -> None:

@@ -4,7 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,15 +18,17 @@ SERVER = ROOT / "remote" / "fly" / "server.py"
 
 
 class FlyServer(EndpointServer):
-    """A running server. ``more`` are further variables of its environment; the ones it needs are set.
+    """A running server. ``more`` are further variables of its environment; the ones it needs are set. ``program`` is
+    what Python runs.
 
     Several can run at once, and it can be started again, on the same port. Use it as a context manager.
     """
 
     kind = "fly"
 
-    def __init__(self, folder: Path, **more: str) -> None:
+    def __init__(self, folder: Path, program: Sequence[str] = (str(SERVER),), **more: str) -> None:
         super().__init__()
+        self._program = program
         self.log = folder / f"fly-{secrets.token_hex(4)}.log"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PACKETFS_")}
         self._environ = {
@@ -47,7 +49,7 @@ class FlyServer(EndpointServer):
         output: IO[bytes]
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, str(SERVER), "--port", str(self.port)],
+                [sys.executable, *self._program, "--port", str(self.port)],
                 env=self._environ, cwd=self.log.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         self.wait_until_it_answers(self.log.read_text)
