@@ -20,11 +20,11 @@ from starlette.types import Receive, Scope, Send
 from packetfs_compute.gateway.pool import Streams
 from packetfs_compute.gateway.watching import ENDED, Status, Watch
 
-__all__ = ["EventStream", "events"]
+__all__ = ["LIFETIME_S", "RECONNECT_MS", "EventStream", "event", "events"]
 
 _HEARTBEAT_S: Final = 10.0
-_LIFETIME_S: Final = 300.0
-_RECONNECT_MS: Final = 2000
+LIFETIME_S: Final = 300.0
+RECONNECT_MS: Final = 2000
 
 
 class EventStream(StreamingResponse):
@@ -50,12 +50,12 @@ async def events(
     watch: Watch,
     stopping: Callable[[], bool],
     left: Callable[[], Awaitable[bool]],
-    lifetime_s: float = _LIFETIME_S,
+    lifetime_s: float = LIFETIME_S,
     heartbeat_s: float = _HEARTBEAT_S,
 ) -> AsyncIterator[str]:
     """Yield the events of a job whose status is ``first``, until it ends, or the client has ``left``."""
     give_up = time.monotonic() + lifetime_s
-    yield f"retry: {_RECONNECT_MS}\n"
+    yield f"retry: {RECONNECT_MS}\n"
     yield _event("status", first)
     now: Status | None = first
     reason = "ended"
@@ -71,5 +71,10 @@ async def events(
     yield _event("end", {"reason": "forgotten" if now is None else reason})
 
 
+def event(name: str, line: str) -> str:
+    """Return the event ``name`` whose data is ``line``, JSON without a line break."""
+    return f"event: {name}\ndata: {line}\n\n"
+
+
 def _event(name: str, data: Any) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, allow_nan=False, separators=(',', ':'))}\n\n"
+    return event(name, json.dumps(data, allow_nan=False, separators=(",", ":")))

@@ -1,16 +1,17 @@
-"""Bounds on what goes on at once: blocking calls in threads, answers that are kept open, equal submissions."""
+"""Bounds on what goes on at once: blocking calls in threads, answers that are kept open, equal submissions and readings."""
 
 import asyncio
 import threading
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
-from packetfs_compute.errors import Busy
+from packetfs_compute.errors import Busy, PacketFSError
 
-__all__ = ["Streams", "Threads", "Turns"]
+__all__ = ["Fresh", "Streams", "Threads", "Turns"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -106,3 +107,31 @@ class Turns:
             self._wanted[name] -= 1
             if self._wanted[name] == 0:
                 del self._wanted[name], self._locks[name]
+
+
+class Fresh(Generic[_T]):
+    """One value for all who ask, read anew when it is ``age_s`` old. Used by the event loop alone.
+
+    That it could not be read is such a value too: while Redis is away, a hundred who watch do not wait for it in turn.
+    """
+
+    def __init__(self, age_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._age_s = age_s
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._read_at = -age_s
+        self._value: _T | PacketFSError | None = None
+
+    async def get(self, read: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what ``read`` did, not long ago; raise the :class:`PacketFSError` that it did."""
+        async with self._lock:
+            if self._value is None or self._clock() - self._read_at >= self._age_s:
+                try:
+                    self._value = await read()
+                except PacketFSError as error:
+                    self._value = error
+                self._read_at = self._clock()
+            value = self._value
+        if isinstance(value, PacketFSError):
+            raise value.with_traceback(None)  # which would grow with everyone who is told
+        return value

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-__all__ = ["EXPLAINED", "FLEET", "JOB", "KEY", "METRICS", "PROGRAM", "STATUS"]
+__all__ = ["EXPLAINED", "FLEET", "JOB", "KEY", "METRICS", "OVERVIEW", "PROGRAM", "STATUS"]
 
 PROGRAM: Final[dict[str, Any]] = {
     "data_url": "https://host.example/object",
@@ -69,6 +69,80 @@ FLEET: Final[dict[str, Any]] = {
             "health": {"in_flight": 0, "depth": 0, "slots": 2, "attempts": 20, "cost_usd": 0.0},
         }
     ]
+}
+OVERVIEW: Final[dict[str, Any]] = {
+    "at": 1764000060.5,
+    "window_s": 60,
+    "ledger": {"open": 1, "overdue_s": 0.0, "resubmitted": 0, "given_up": 0},
+    "unwell": [],
+    "status": "healthy",
+    "substrates": [
+        {
+            "name": "local",
+            "kind": "local",
+            "provider": "own",
+            "region": "local",
+            "trust": "own",
+            "breaker": {
+                "state": "closed",
+                "since": 1763990000.0,
+                "until": None,
+                "times": 1,
+                "cause": {"at": 1763989990.0, "error": "internal", "message": "the worker ran out of memory"},
+            },
+            "depth": 0,
+            "in_flight": 1,
+            "slots": 2,
+            "consumers": 1,
+            "jobs": {"done_per_s": 0.5, "failed_per_s": 0.0, "done": 1200, "failed": {"source_not_found": 3}},
+            "attempts": {"ok": 1200, "failed": {"source_not_found": 3, "source_failed": 4}},
+            "latency_s": {"count": 30, "p50": 0.0119, "p95": 0.0237, "p99": 0.0281},
+            "bytes_per_s": 524288.0,
+            "bytes": 1258291200,
+            "usd_per_hour": 0.0,
+            "usd": 0.0,
+        }
+    ],
+    "series": {
+        "step_s": 2,
+        "from": 1763999756.0,
+        "done": {"local": [1, 0, 2]},
+        "failed": {"local": [0, 0, 0]},
+        "usd": [0.0, 0.0, 0.0],
+        "p50_s": [0.0119, None, 0.0119],
+        "p95_s": [0.0119, None, 0.0141],
+    },
+    "recent": [
+        {
+            "job_id": "j1",
+            "at": 1764000060.1,
+            "op": "program",
+            "data_url": "https://host.example/object",
+            "length": 1048576,
+            "status": "done",
+            "error": None,
+            "substrate": "local",
+            "cost_usd": 0.0,
+            "total_s": 0.018,
+            "attempts": _RESULT["attempts"],
+            "decision": {
+                "substrate": "local",
+                "panic": False,
+                "at": 1764000060.08,
+                "candidates": [
+                    {
+                        **EXPLAINED["candidates"][0],
+                        "seconds": 0.006,
+                        "by_health": False,
+                        "share": 1.0,
+                        "severity": 0,
+                    }
+                ],
+            },
+        }
+    ],
+    "browsers": None,
+    "links": {"flower": None, "docs": "/docs", "metrics": "/metrics"},
 }
 KEY: Final[dict[str, Any]] = {
     "id": "9f86d081884c",

@@ -34,6 +34,7 @@ def test_every_face_of_the_design_is_there(document: dict[str, Any]) -> None:
     assert {name for name, _ in operations(document)} == {
         "post /v1/jobs", "get /v1/jobs/{job_id}", "delete /v1/jobs/{job_id}", "get /v1/jobs/{job_id}/events",
         "post /v1/scans", "post /v1/explain", "get /v1/fleet", "get /metrics", "get /health",
+        "get /v1/overview", "get /v1/overview/events", "post /v1/browsers/tickets",
         "post /v1/keys", "get /v1/keys", "delete /v1/keys/{key_id}",
     }  # fmt: skip
 
@@ -113,7 +114,8 @@ class TestPage:
     def test_it_loads_nothing_from_another_host_and_runs_nothing(self, document: dict[str, Any]) -> None:
         page = render(document)
         assert not re.search(r"<script|<iframe|<img|style=|\son\w+=", page)
-        assert set(re.findall(r'(?:href|src)="([^"#]+)"', page)) == {"/docs.css", "/openapi.json"}
+        loaded = {"/", "/dashboard/icon.svg", "/docs.css", "/openapi.json"}
+        assert set(re.findall(r'(?:href|src)="([^"#]+)"', page)) == loaded
 
     def test_nothing_of_the_document_is_taken_for_markup(self, document: dict[str, Any]) -> None:
         info = {**document["info"], "title": "<b>&", "description": "<script>"}
