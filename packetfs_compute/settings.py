@@ -39,6 +39,9 @@ __all__ = ["Network", "Settings", "load_settings", "to_environment", "unknown_va
 _MAX_UNIX_PATH: Final = 100
 """Bytes that fit in ``sockaddr_un`` on every system, a margin below Linux's 108 and macOS's 104."""
 
+_MIN_SECRET_CHARS: Final = 16
+_MAX_SECRET_CHARS: Final = 256
+
 _TABLES: Final = frozenset({"substrates", "egress"})
 """Settings that are tables; what is wrong in one, its parser says."""
 
@@ -65,6 +68,15 @@ def _signing_key(raw: object) -> str:
     except ValueError:
         raise ValueError("give each as keyid:secret, the secret of 16 to 256 visible characters, no comma") from None
     return f"{key.key_id}:{key.secret}"
+
+
+def _shared_secret(raw: object) -> str:
+    given = text(raw)
+    if not _MIN_SECRET_CHARS <= len(given) <= _MAX_SECRET_CHARS:
+        raise ValueError(
+            f"give {_MIN_SECRET_CHARS} to {_MAX_SECRET_CHARS} characters, such as `openssl rand -hex 32` prints"
+        )
+    return given
 
 
 def _origin(raw: object) -> str:
@@ -109,8 +121,17 @@ class Settings:
     """Origins whose pages may call it, besides its own."""
     gateway_requests_per_minute: int = _setting(1200, count(1, 1_000_000))
     """Of one key; of one address, where none is needed."""
+    flower_url: str | None = _setting(None, url("http", "https"))
+    """Where Flower is, for the dashboard's link."""
 
-    # The HTTP compute server (remote/fly).
+    gateway_proxies: tuple[Network, ...] = _setting((), listed(network))
+    """Reverse proxies whose ``X-Forwarded-For`` and ``-Proto`` are believed. Without it a proxy's address is everyone's."""
+    browsers_open: bool = _setting(False, flag)
+    """Whether anyone may lend a browser; else it takes an API key with the scope ``browser``, where there are keys."""
+    browser_secret: str | None = _setting(None, _shared_secret, secret=True)
+    """What seals the tickets with which browsers come in: the same for all gateways. ``None`` is one for each process."""
+
+    # Endpoints that take signed requests: the HTTP compute server (remote/fly), and the gateway for its browsers.
     signing_keys: tuple[str, ...] = _setting((), listed(_signing_key), secret=True)
     """The keys whose signatures it accepts, each ``keyid:secret``; two live at once while one is replaced."""
     allow_unsigned: bool = _setting(False, flag)

@@ -11,4 +11,5 @@ pytest_plugins = [
     "support.valkey",
     "support.vercel",
     "support.workerd",
+    "support.everywhere",  # of those before it
 ]

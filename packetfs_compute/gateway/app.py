@@ -10,12 +10,15 @@ from starlette.responses import Response
 
 from packetfs_compute import __version__
 from packetfs_compute.fleet.redis import open_fleet
-from packetfs_compute.gateway import admin, docs, jobs, openapi, places, problems
-from packetfs_compute.gateway.context import Context, Jobs
+from packetfs_compute.gateway import admin, browsers, docs, jobs, live, openapi, pages, places, problems, runtime
+from packetfs_compute.gateway.context import Context
 from packetfs_compute.gateway.gate import Gate, Limiter
 from packetfs_compute.gateway.keys import open_keys
+from packetfs_compute.gateway.lending import HubMetrics, open_lending
 from packetfs_compute.gateway.problems import reply
 from packetfs_compute.gateway.rim import RequestMetrics, Rim
+from packetfs_compute.gateway.watching import Jobs
+from packetfs_compute.journal import open_reader
 from packetfs_compute.metrics import SharedState
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_fleet
@@ -30,7 +33,8 @@ def create_app(settings: Settings, desk: Jobs, backend: Callable[[], Any]) -> Fa
 
     ``desk`` is the way into the system (:class:`packetfs_compute.desk.Desk`), ``backend`` returns Celery's result backend,
     whose ledger ``/health`` and ``/metrics`` read. Where it listens is ``settings.gateway_host``: anywhere but on loopback
-    every request needs a key, and :func:`packetfs_compute.gateway.gate.check_exposure` says beforehand whether there is one.
+    every request needs a key, and :func:`packetfs_compute.gateway.exposure.check_exposure` says beforehand whether there
+    is one.
     """
     keys = open_keys(settings)
     context = Context(
@@ -38,14 +42,21 @@ def create_app(settings: Settings, desk: Jobs, backend: Callable[[], Any]) -> Fa
         jobs=desk,
         fleet=open_fleet(settings, [one.capabilities for one in load_fleet(settings)]),
         ledger=backend,
+        journal=open_reader(settings),
         keys=keys,
         gate=Gate(settings, keys, Limiter(settings)),
     )
     context.registry.register(_Shared(context))
+    lending = context.lending = open_lending(settings, desk, context.threads)
+    if lending is not None:
+        context.registry.register(HubMetrics(lending.hub.stats))
+        context.browsers = lending.stats
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if lending is not None:
+            await lending.aclose()
         context.threads.close()
 
     app = FastAPI(
@@ -55,8 +66,8 @@ def create_app(settings: Settings, desk: Jobs, backend: Callable[[], Any]) -> Fa
     app.state.context = context
     problems.install(app)
     openapi.install(app)
-    for router in (jobs.router, places.router, admin.router, docs.router):
-        app.include_router(router)
+    for module in (jobs, places, live, browsers, admin, docs, pages, runtime):
+        app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)
     async def document() -> Response:

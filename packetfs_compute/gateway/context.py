@@ -1,8 +1,8 @@
 """What all routes share, and how they get at it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Final, cast
 
 from fastapi import Request
 from fastapi.params import Depends
@@ -11,24 +11,16 @@ from prometheus_client import CollectorRegistry
 from packetfs_compute.fleet import Fleet
 from packetfs_compute.gateway.gate import Asked, Caller, Gate
 from packetfs_compute.gateway.keys import KeyStore, Scope
-from packetfs_compute.gateway.pool import Streams, Threads, Turns
-from packetfs_compute.gateway.watching import Status
+from packetfs_compute.gateway.lending import Lending
+from packetfs_compute.gateway.pool import Fresh, Streams, Threads, Turns
+from packetfs_compute.gateway.watching import Jobs
+from packetfs_compute.journal import JournalReader
 from packetfs_compute.settings import Settings
 
-__all__ = ["Context", "Jobs", "context_of", "needs"]
+__all__ = ["OVERVIEW_S", "Context", "Jobs", "context_of", "needs"]
 
-
-class Jobs(Protocol):
-    """The way into the system that the gateway needs: what :class:`packetfs_compute.desk.Desk` is. Its calls block."""
-
-    def submit(self, job_id: str, program: object, policy: object = None, priority: int = 0) -> Status:
-        """Submit a job, or return the status of the same one that is known already."""
-
-    def status(self, job_id: str) -> Status | None:
-        """Return a job's status; ``None`` where nobody knows of one."""
-
-    def cancel(self, job_id: str) -> Status | None:
-        """Cancel a job that has not ended, and return its status."""
+OVERVIEW_S: Final = 1.0
+"""How old what a dashboard is shown may be, and how often it is shown."""
 
 
 @dataclass
@@ -40,12 +32,20 @@ class Context:
     fleet: Fleet
     ledger: Callable[[], Any]
     """The :class:`packetfs_compute.broker.results.ResultBackend`, made when it is first needed."""
+    journal: JournalReader
     keys: KeyStore
     gate: Gate
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     threads: Threads = field(default_factory=Threads)
     streams: Streams = field(default_factory=Streams)
     turns: Turns = field(default_factory=Turns)
+    lending: Lending | None = None
+    """The hub for browsers; ``None`` where nothing says who may post programs for them."""
+    overview: Fresh[str] = field(default_factory=lambda: Fresh(OVERVIEW_S))
+    """The dashboard's feed, as JSON: one reading for all who watch."""
+    browsers: Callable[[], Mapping[str, Any] | None] = lambda: None
+    """What the hub of this gateway's browsers says of itself in the feed; ``None`` where it serves none. Asked in the event
+    loop, so it must not wait."""
     stopping: bool = False
     """Set when the server is to end: answers that are kept open end as well."""
 
@@ -55,8 +55,11 @@ def context_of(request: Request) -> Context:
     return cast("Context", request.app.state.context)
 
 
-def needs(*any_of: Scope) -> Any:
-    """Return the dependency that lets a request in whose caller has one of these scopes, and gives the :class:`Caller`."""
+def needs(*any_of: Scope, unless: Callable[[Settings], bool] = lambda _: False) -> Any:
+    """Return the dependency that lets a request in whose caller has one of these scopes, and gives the :class:`Caller`.
+
+    Where ``unless`` says so of the settings, who comes without a key is let in as well.
+    """
 
     async def admitted(request: Request) -> Caller:
         context = context_of(request)
@@ -65,7 +68,7 @@ def needs(*any_of: Scope) -> Any:
             request.headers.get("host", ""),
             "" if request.client is None else request.client.host,
         )
-        return await context.threads.call(context.gate.admit, asked, *any_of)
+        return await context.threads.call(context.gate.admit, asked, *any_of, anyone=unless(context.settings))
 
     dependency: Callable[..., Awaitable[Caller]] = admitted
     return Depends(dependency)

@@ -19,13 +19,14 @@ from limits.strategies import MovingWindowRateLimiter
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
+from packetfs_compute.errors import BrokerUnavailable
+from packetfs_compute.gateway.exposure import is_loopback
 from packetfs_compute.gateway.keys import SCOPES, KeyStore, Scope
 from packetfs_compute.gateway.problems import Refusal
 from packetfs_compute.settings import Settings
 from packetfs_compute.validation import show
 
-__all__ = ["Asked", "Caller", "Gate", "Limiter", "check_exposure", "is_loopback"]
+__all__ = ["Asked", "Caller", "Gate", "Limiter", "own_page"]
 
 _SILENCE_S: Final = 5.0
 _OPEN_SCOPES: Final = frozenset(SCOPES) - {"admin"}
@@ -89,14 +90,16 @@ class Gate:
         self._limiter = limiter
         self._may_be_open = is_loopback(settings.gateway_host)
 
-    def admit(self, asked: Asked, *any_of: Scope) -> Caller:
-        """Return who asks, when they may do what needs one of ``any_of``."""
+    def admit(self, asked: Asked, *any_of: Scope, anyone: bool = False) -> Caller:
+        """Return who asks, when they may do what needs one of ``any_of``; ``anyone`` may who shows no key."""
         key, closed = self._keys.find(_bearer(asked.authorization))
         if key is not None:
             caller = Caller(f"key:{key.id}", frozenset(key.scopes))
         else:
             caller = Caller(f"address:{_network_of(asked.address)}", _OPEN_SCOPES)
         self._limiter.count(caller.id)
+        if anyone and asked.authorization is None:
+            return caller
         if key is None:
             if closed or not self._may_be_open:
                 raise _no_key(asked.authorization)
@@ -110,23 +113,9 @@ class Gate:
         return caller
 
 
-def check_exposure(settings: Settings, keys: KeyStore) -> None:
-    """Raise :class:`ConfigurationError` where the gateway would serve a network without a key."""
-    if not is_loopback(settings.gateway_host) and not keys.find(None)[1]:
-        raise ConfigurationError(
-            f"there is no API key, and {settings.gateway_host} is not only this machine: anyone could submit jobs",
-            {"field": "gateway_host", "hint": "make a key first: packetfs keys add --scope submit --scope read"},
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens at ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def own_page(origin: str, host: str) -> bool:
+    """Return whether a page of ``origin`` came from ``host``, which is where the request was sent to."""
+    return origin.partition("://")[2].lower() == host.lower()
 
 
 def _bearer(authorization: str | None) -> str | None:

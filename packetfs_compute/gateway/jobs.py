@@ -91,7 +91,7 @@ async def job(
 
 @router.delete("/jobs/{job_id}", **described("cancel"))
 async def cancel(request: Request, _: _Submitter, job_id: _JobId) -> Response:
-    """Cancel a job. One that has ended stays as it is."""
+    """Cancel a job. One that has ended stays as it is; one that runs is stopped, where its place can do that."""
     context = context_of(request)
     return reply(200, _found(await context.threads.call(context.jobs.cancel, job_id), job_id))
 

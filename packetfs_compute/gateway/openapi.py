@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from packetfs_compute import __version__
 from packetfs_compute.gateway.keys import MAX_NAME_CHARS, SCOPES
 from packetfs_compute.gateway.problems import PROBLEMS
-from packetfs_compute.gateway.samples import EXPLAINED, FLEET, JOB, KEY, METRICS, PROGRAM, STATUS
+from packetfs_compute.gateway.samples import EXPLAINED, FLEET, JOB, KEY, METRICS, OVERVIEW, PROGRAM, STATUS
 from packetfs_compute.names import (
     MAX_ETAG_CHARS,
     MAX_INTEGER,
@@ -49,11 +49,16 @@ def _maybe(kind: str, **more: Any) -> dict[str, Any]:
     return {"type": [kind, "null"], **more}
 
 
+def _list_of(*kinds: str) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": list(kinds)}}
+
+
 def _names(text: str) -> dict[str, Any]:
     return _maybe("array", items={"type": "string", "maxLength": 64}, maxItems=64, description=text)
 
 
 _JOB_ID: Final = {"type": "string", "pattern": f"^[A-Za-z0-9._:-]{{1,{MAX_JOB_ID_CHARS}}}$"}
+_STATUS: Final = {"enum": ["healthy", "degraded", "unhealthy"]}
 _AMOUNT: Final = {"minimum": 0, "maximum": 1_000_000}
 _RANGE: Final = {
     "data_url": {"type": "string", "minLength": 1, "maxLength": MAX_URL_CHARS, "description": "http, https, s3."},
@@ -147,21 +152,47 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
         "substrate", "panic", "measured", "byte_count", "candidates",
     ),
     "Fleet": _object({"substrates": {"type": "array", "items": {"type": "object"}}}, "substrates"),
+    "Overview": _object(
+        {
+            "at": {"type": "number", "description": "Unix seconds, as all times here."},
+            "window_s": {"type": "number", "description": "What rates and percentiles are over."},
+            "ledger": {"type": "object"},
+            "unwell": {"type": "array", "items": _ref("Unwell")},
+            "status": _STATUS,
+            "substrates": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "Health, load, and what ended: in the window, and in the last 24 hours and this one.",
+            },
+            "series": _object(
+                {
+                    "step_s": {"type": "number"},
+                    "from": {"type": "number"},
+                    **{name: {"type": "object", "additionalProperties": _list_of("integer")} for name in ("done", "failed")},
+                    "usd": _list_of("number"),
+                    **{name: _list_of("number", "null") for name in ("p50_s", "p95_s")},
+                },
+                "step_s", "from", "done", "failed", "usd", "p50_s", "p95_s",
+            ),
+            "recent": {"type": "array", "items": {"type": "object"}, "maxItems": 50, "description": "Newest first."},
+            "browsers": _maybe("object", description="Of this gateway's hub; null: it serves none."),
+            "links": {"type": "object"},
+        },
+        "at", "window_s", "ledger", "unwell", "status", "substrates", "series", "recent", "browsers", "links",
+    ),
+    "Unwell": _object(
+        {
+            "what": {"enum": ["redis", "queue", "breaker", "upkeep"]},
+            "name": {"type": "string"},
+            "message": {"type": "string"},
+        },
+        "what", "message",
+    ),
     "Health": _object(
         {
-            "status": {"enum": ["healthy", "degraded", "unhealthy"]},
+            "status": _STATUS,
             "version": {"type": "string"},
-            "unwell": {
-                "type": "array",
-                "items": _object(
-                    {
-                        "what": {"enum": ["redis", "queue", "breaker", "upkeep"]},
-                        "name": {"type": "string"},
-                        "message": {"type": "string"},
-                    },
-                    "what", "message",
-                ),
-            },
+            "unwell": {"type": "array", "items": _ref("Unwell")},
         },
         "status", "version", "unwell",
     ),
@@ -182,6 +213,14 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
             "key": {"type": "string", "description": "The key itself, in the answer that makes it and nowhere else."},
         },
         "id", "name", "scopes", "created_at",
+    ),
+    "Ticket": _object(
+        {
+            "ticket": {"type": "string", "description": "To be shown in the hello of `WS /v1/browsers`."},
+            "account": {"type": "string", "description": "Whose credit its results are."},
+            "expires_in_s": {"type": "integer"},
+        },
+        "ticket", "account", "expires_in_s",
     ),
     "Keys": _object({"keys": {"type": "array", "items": _ref("Key")}}, "keys"),
     "Problem": {
@@ -205,6 +244,7 @@ _NOT_FOUND: Final = {"error": "not_found", "detail": "no job 'j2' is known"}
 _EVENTS: Final = (
     'retry: 2000\nevent: status\ndata: {"job_id":"j1","status":"done",…}\n\nevent: end\ndata: {"reason":"ended"}\n\n'
 )
+_OVERVIEW_EVENTS: Final = 'retry: 2000\nevent: overview\ndata: {"at":1764000060.5,…}\n\n'
 
 _Answers = Mapping[int, tuple[str, str, Any]]
 """Of a status: what it means, the schema or media type, an example."""
@@ -224,6 +264,8 @@ _OPERATIONS: Final[Mapping[str, tuple[str, tuple[str, Any] | None, _Answers]]] =
         {200: ("The decision.", "Explained", EXPLAINED)},
     ),
     "fleet": ("read", None, {200: ("The fleet.", "Fleet", FLEET)}),
+    "overview": ("read", None, {200: ("What the dashboard shows.", "Overview", OVERVIEW)}),
+    "overview_events": ("read", None, {200: ("Events, one each second.", "text/event-stream", _OVERVIEW_EVENTS)}),
     "metrics": ("read", None, {200: ("Prometheus' text format.", "text/plain", METRICS)}),
     "health": (
         "",
@@ -233,6 +275,11 @@ _OPERATIONS: Final[Mapping[str, tuple[str, tuple[str, Any] | None, _Answers]]] =
             503: ("No job could run.", "Health", {"status": "unhealthy", "version": __version__, "unwell": [
                 {"what": "queue", "name": "local", "message": "nobody consumes packetfs.local"}]}),
         },
+    ),
+    "ticket": (
+        "browser",
+        None,
+        {201: ("The ticket.", "Ticket", {"ticket": "v1.…", "account": "key:9f86d081884c", "expires_in_s": 60})},
     ),
     "add_key": (
         "admin",

@@ -33,7 +33,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "unsupported_media_type": (415, "The body is not declared as JSON in UTF-8."),
     "busy": (429, "Too many requests of this caller, or of all; `Retry-After` says when to ask again."),
     "internal": (500, "The gateway failed in a way that has no type."),
-    "not_implemented": (501, "This is not served yet."),
+    "not_implemented": (501, "This gateway does not serve it."),
     "unavailable": (503, "The broker does not answer; nothing that was accepted is lost."),
 }
 """Every type of problem: its status, and what it means."""

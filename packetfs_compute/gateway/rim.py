@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from packetfs_compute.gateway.gate import own_page
 from packetfs_compute.gateway.problems import problem
 from packetfs_compute.validation import show
 
@@ -105,7 +106,7 @@ class Rim:
         """Return the answer to what needs no route: a foreign page's request, a preflight."""
         if origin is None:
             return None
-        own = origin.partition("://")[2].lower() == headers.get("host", "").lower()
+        own = own_page(origin, headers.get("host", ""))
         if method == "OPTIONS" and "access-control-request-method" in headers and origin in self._origins:
             return Response(None, 204, _PREFLIGHT)
         if method in _SAFE or own or origin in self._origins:
@@ -126,8 +127,8 @@ def _left(scope: Scope, headers: Headers) -> bool:
 
 def _complete(message: Message, origin: str | None, varies: bool, *, leave_body: bool) -> None:
     fields = MutableHeaders(scope=message)
-    fields.update(_ALWAYS)
-    fields.setdefault("Cache-Control", "no-store")
+    for name, value in {**_ALWAYS, "Cache-Control": "no-store"}.items():
+        fields.setdefault(name, value)
     if varies:
         fields.add_vary_header("Origin")
     if origin is not None:

@@ -1,71 +1,40 @@
 """The server: uvicorn with every bound set, from a socket that listens already until SIGTERM."""
 
-import asyncio
+import resource
 import socket
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from packetfs_compute.errors import ConfigurationError
+from packetfs_compute.gateway.exposure import BACKLOG
+from packetfs_compute.http_server import BoundedProtocol
+from packetfs_compute.volunteers.frames import MAX_FRAME
 
-__all__ = ["Server", "listen", "serve"]
+__all__ = ["Server", "serve"]
 
 _MAX_HEAD: Final = 1 << 14
-_HEAD_TIMEOUT_S: Final = 10.0
-"""For a request's head to be here whole."""
 _KEEP_ALIVE_S: Final = 75
-_BACKLOG: Final = 512
-_MAX_CONNECTIONS: Final = 2048
+_MAX_CONNECTIONS: Final = 8192
+"""Browsers that lend a hand keep one each."""
+_PING_S: Final = 20.0
+"""Between two pings of a WebSocket, and for the answer to each."""
 _GRACE_S: Final = 10
-
-
-class _Protocol(H11Protocol):
-    """uvicorn's, which waits for ever for the head of a request of which something has come, or nothing yet."""
-
-    _head: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_waiting()
-        elif self._head is None:
-            self._await_head()
-
-    def on_response_complete(self) -> None:
-        self._stop_waiting()
-        super().on_response_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        # uvicorn keeps this timer, and with it all of the connection, when it was the client that reset it.
-        self._unset_keepalive_if_required()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        self._head = self.loop.call_later(_HEAD_TIMEOUT_S, self.transport.close)
-
-    def _stop_waiting(self) -> None:
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
 
 
 class Server(uvicorn.Server):
     """uvicorn's, which tells the application when it is to end, so that answers that are kept open do."""
 
     def __init__(self, app: FastAPI) -> None:
+        proxies = [str(network) for network in app.state.context.settings.gateway_proxies]
         config = uvicorn.Config(
             app,
-            access_log=False, server_header=False, http=_Protocol, ws="none", loop="asyncio", lifespan="on",
-            log_level="error", proxy_headers=False, h11_max_incomplete_event_size=_MAX_HEAD,
-            timeout_keep_alive=_KEEP_ALIVE_S, backlog=_BACKLOG, limit_concurrency=_MAX_CONNECTIONS,
+            access_log=False, server_header=False, http=BoundedProtocol, loop="asyncio", lifespan="on", log_level="error",
+            ws="websockets-sansio", ws_max_size=MAX_FRAME, ws_per_message_deflate=False,
+            ws_ping_interval=_PING_S, ws_ping_timeout=_PING_S,
+            proxy_headers=bool(proxies), forwarded_allow_ips=proxies, h11_max_incomplete_event_size=_MAX_HEAD,
+            timeout_keep_alive=_KEEP_ALIVE_S, backlog=BACKLOG, limit_concurrency=_MAX_CONNECTIONS,
             timeout_graceful_shutdown=_GRACE_S,
         )  # fmt: skip
         super().__init__(config)
@@ -77,20 +46,16 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; raise :class:`ConfigurationError` where that cannot be."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except OSError as error:
-        details = {"field": "gateway_port", "hint": "choose another with --port, or --port 0 for any that is free"}
-        raise ConfigurationError(f"{host} port {port} cannot be listened on: {error.strerror}", details) from error
-    # Each connection takes it over. asyncio sets it only where the socket names its protocol, which this one does not;
-    # without it the second write of an answer waits 40 ms for the first one's acknowledgement.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
-
-
 def serve(app: FastAPI, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; then requests have a few seconds to end."""
+    _allow_many_files()
     Server(app).run(sockets=[listening])
+
+
+def _allow_many_files() -> None:
+    """Let this process hold as many connections as it accepts, where the system lets it: 1,024 files are usual."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * _MAX_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

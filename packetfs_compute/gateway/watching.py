@@ -1,11 +1,11 @@
-"""A job watched until it changes: what the long poll and the event stream are made of."""
+"""What the gateway needs of jobs, and a job watched until it changes: what long polls and event streams are made of."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
-__all__ = ["ENDED", "Status", "Watch"]
+__all__ = ["ENDED", "Jobs", "Status", "Watch"]
 
 Status = Mapping[str, Any]
 """A job's status as :mod:`packetfs_compute.desk` gives it."""
@@ -14,6 +14,22 @@ ENDED: Final = frozenset({"done", "failed", "cancelled"})
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
 _GROWTH: Final = 1.5
+
+
+class Jobs(Protocol):
+    """The way into the system that the gateway needs: what :class:`packetfs_compute.desk.Desk` is. Its calls block."""
+
+    def submit(self, job_id: str, program: object, policy: object = None, priority: int = 0) -> Status:
+        """Submit a job, or return the status of the same one that is known already."""
+
+    def status(self, job_id: str) -> Status | None:
+        """Return a job's status; ``None`` where nobody knows of one."""
+
+    def statuses(self, job_ids: Sequence[str]) -> Sequence[Status | None]:
+        """Return the status of each, in order."""
+
+    def cancel(self, job_id: str) -> Status | None:
+        """Cancel a job that has not ended, and return its status."""
 
 
 class Watch:

@@ -1,9 +1,11 @@
 """Browsers that lend a hand: the gateway is the endpoint, and its hub answers for what it gives out.
 
 The hub (:mod:`packetfs_compute.volunteers`) lets nothing pass that its rules have not; so the place's trust is "verified",
-not "own": a policy that asks for places of ours keeps its jobs, and its URLs, out of strangers' browsers.
+and never "own": a policy that asks for places of ours keeps its jobs, and its URLs, out of strangers' browsers. The hub's
+own checks ask for such places.
 """
 
+from packetfs_compute.errors import ConfigurationError
 from packetfs_compute.places import SubstrateSpec
 from packetfs_compute.routing import Capabilities
 from packetfs_compute.settings import Settings
@@ -13,14 +15,18 @@ __all__ = ["BrowserSubstrate"]
 
 
 class BrowserSubstrate(EndpointSubstrate):
-    """The browsers of one gateway; ``url`` is where it answers ``POST /compute`` for them."""
+    """The browsers of one gateway; ``url`` is the gateway's with the path ``/v1/browsers``, under which it answers."""
 
     def __init__(self, spec: SubstrateSpec, settings: Settings) -> None:
+        if spec.trust == "own":
+            field = f"substrates.{spec.name}.trust"
+            hint = "leave it out: what browsers say is verified, not trusted"
+            raise ConfigurationError(f"{field} is 'own', which browsers are not", {"field": field, "hint": hint})
         defaults = Capabilities(
             name="browser",
             trust="verified",
             memory_mb=64,
-            max_range_bytes=64 << 20,  # what a home's line brings in half a minute
+            max_range_bytes=64 << 20,  # what the hub takes
             max_duration_s=60.0,
             schemes=frozenset({"http", "https"}),
             kind="browser",

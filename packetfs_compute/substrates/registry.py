@@ -23,6 +23,7 @@ Factory = Callable[[SubstrateSpec, Settings], Substrate]
 
 _KINDS: Final[dict[str, str]] = {
     LOCAL: "packetfs_compute.substrates.local:LocalSubstrate",
+    "browser": "packetfs_compute.substrates.browser:BrowserSubstrate",
     "cloudflare": "packetfs_compute.substrates.cloudflare:CloudflareSubstrate",
     "cloudrun": "packetfs_compute.substrates.cloudrun:CloudRunSubstrate",
     "fly": "packetfs_compute.substrates.fly:FlySubstrate",

@@ -12,11 +12,11 @@ within the request's ``timeout``.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable, Busy, Internal, JobError, Unauthorized
+from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable, Busy, Internal, JobError, TooLarge, Unauthorized
 from packetfs_compute.volunteers.base import Reputations
 from packetfs_compute.volunteers.frames import BadFrame, Hello, parse_frame
 from packetfs_compute.volunteers.judge import Claim, Judge, Stats
@@ -35,7 +35,8 @@ class Hub:
     """The browsers of one gateway process.
 
     ``trusted`` computes a request in a place of ours and returns its answer. ``redeem(ticket, network)`` returns a ticket's
-    account or raises :class:`Unauthorized`; it may block. ``clock`` is monotonic seconds, ``wall`` Unix time; ``rng`` must
+    account or raises :class:`Unauthorized`; it may block. ``check(url)`` raises the :class:`JobError` of
+    a source that no browser is to be sent to. ``clock`` is monotonic seconds, ``wall`` Unix time; ``rng`` must
     be one that a browser cannot foretell.
     """
 
@@ -45,13 +46,14 @@ class Hub:
         trusted: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
         redeem: Callable[[str, str], str],
         *,
+        check: Callable[[str], object] = lambda _: None,
         limits: Limits = _DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
         self._reputations = reputations
-        self._redeem = redeem
+        self._redeem, self._check = redeem, check
         self._limits, self._clock, self._wall = limits, clock, wall
         self._rng = rng or random.SystemRandom()
         self._sessions: dict[str, Session] = {}
@@ -136,11 +138,16 @@ class Hub:
 
     # What dispatchers meet.
 
-    async def compute(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    async def compute(self, request: object) -> dict[str, Any]:
         """Answer a request of ``POST /compute``. Never raises for a failed attempt."""
         started = self._clock()
         try:
             asked = parse_request(request)
+            self._check(asked.program.data_url)
+            if (asked.program.length or 0) > self._limits.range_bytes:
+                raise TooLarge(
+                    f"a browser takes ranges of at most {self._limits.range_bytes} bytes", {"field": "program.length"}
+                )
             if self._under_way >= self._limits.requests:
                 raise self._busy("too many programs are under way")
             self._under_way += 1
@@ -218,14 +225,15 @@ class Hub:
     ) -> Claim | Party | None:
         """Have an idle browser, chosen at random, compute it and return what it claims; ``None`` where none is idle.
 
-        Where it failed, by being lost, by its own fault, or by saying what cannot be an answer, return whose it is. One
-        that says that it is busy, as it may when it pauses while a program is on its way, has not failed.
+        Where it failed, by being lost, by its own fault, or by saying what cannot be an answer, return whose it is.
         """
         now = self._wall()
         fitting = [
             session
             for session in self._sessions.values()
-            if self._ready(session, now) and fit(session.party, self._known[session.party.account])
+            if self._ready(session, now)
+            and (asked.program.length or 0) <= session.range_bytes
+            and fit(session.party, self._known[session.party.account])
         ]
         if not fitting:
             return None
@@ -241,9 +249,7 @@ class Hub:
                 await self._judge.record(session.party, "failed")
             raise
         if answer is None or fault_of(answer) == "substrate":
-            if answer is not None and answer["error"]["type"] == Busy.type:
-                session.rest()
-            else:
+            if answer is None or not session.excused(answer["error"]["type"], asked.program.length):
                 await self._judge.record(session.party, "failed")
             return session.party
         return Claim(session.party, answer)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
+from packetfs_compute.errors import Busy, TooLarge
 from packetfs_compute.volunteers.frames import (
     MAX_SLOTS,
     Alive,
@@ -68,6 +69,8 @@ class Limits:
     per_account: int = 16
     requests: int = 2000
     """Programs under way at once, those being checked included."""
+    range_bytes: int = 64 << 20
+    """Longest range of a program: what a home's line brings in half a minute."""
     hello_s: float = 10.0
     lease_s: float = 10.0
     frames_per_s: float = 20.0
@@ -114,6 +117,8 @@ class Session:
         self.id = secrets.token_urlsafe(9)
         self.party = party
         self.slots = hello.slots
+        self.range_bytes: float = math.inf
+        """Longest range that it takes, as far as it has said."""
         self._connection = connection
         self._lease_s, self._clock = lease_s, clock
         self._leases: dict[str, _Lease] = {}
@@ -138,9 +143,19 @@ class Session:
         """Return whether ``frame`` is the answer to a lease that it runs."""
         return isinstance(frame, Answer) and frame.lease in self._leases
 
-    def rest(self) -> None:
-        """Hand nothing over for as long as a lease lives, or until it says that it resumes."""
-        self._resting_until = self._clock() + self._lease_s
+    def excused(self, error: str, length: int | None) -> bool:
+        """Return whether it may say ``error`` of a program of ``length`` without having failed, and remember it.
+
+        It is ``busy`` when it pauses while a program is on its way: it gets none for as long as a lease lives, or until it
+        resumes. A range may be ``too_large`` for the limit that its owner has set: it gets no such one again.
+        """
+        if error == Busy.type:
+            self._resting_until = self._clock() + self._lease_s
+            return True
+        if error == TooLarge.type and length:
+            self.range_bytes = min(self.range_bytes, length - 1)
+            return True
+        return False
 
     async def welcome(self) -> None:
         """Send the answer to its hello."""

@@ -1,7 +1,7 @@
 /**
  * Builds what pages load.
  *
- *     node build.mjs                   dist/<version>/
+ *     node build.mjs                   packetfs_compute/gateway/static/browser/<version>/, which is committed
  *     node build.mjs --output FOLDER   <version>/ in that folder
  *
  * The same sources give the same bytes. Each script holds the integrity (SRI) of the files that it loads, so that the
@@ -17,6 +17,8 @@ import { build } from "esbuild";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const WASM = join(HERE, "..", "edge", "wasm");
+/** What the gateway serves; a Python package is installed where there is no node. */
+const SERVED = join(HERE, "..", "..", "packetfs_compute", "gateway", "static", "browser");
 const TYPES = {
   js: "text/javascript", mjs: "text/javascript", wasm: "application/wasm", html: "text/html", css: "text/css",
 };
@@ -77,7 +79,7 @@ async function describe(folder, version, integrity) {
 }
 
 const [kind, place] = process.argv.slice(2);
-if (kind === undefined) await buildAll(join(HERE, "dist"));
+if (kind === undefined) await buildAll(SERVED);
 else if (kind === "--output" && place !== undefined) await buildAll(resolve(place));
 else {
   console.error("usage: node build.mjs [--output FOLDER]");

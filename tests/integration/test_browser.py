@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from playwright.sync_api import Browser, Page
-from support.browser import OPENED, Site, Sources, build, request_of, shared
+from support.browser import OPENED, Site, Sources, request_of, shared
 from support.misbehaving import Exchange, answer, honest
 
-from packetfs_compute import __version__, kernels
+from packetfs_compute import __version__, gateway, kernels
 from packetfs_compute.conform.contract import load_contract
 
 pytestmark = pytest.mark.integration
@@ -94,12 +94,14 @@ def hold_to_contract(answers: list[dict[str, Any]], refused: list[dict[str, Any]
 
 
 class TestFiles:
-    def test_the_same_sources_give_the_same_bytes(self, browser_files: Path, tmp_path: Path) -> None:
-        again = build(tmp_path)
+    def test_the_same_sources_give_the_bytes_that_the_gateway_serves(self, browser_files: Path) -> None:
+        served = Path(gateway.__file__).parent / "static" / "browser"
         first, second = (
-            {path.name: path.read_bytes() for path in folder.iterdir()} for folder in (browser_files, again)
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+            for folder in (browser_files, served / __version__)
         )
-        assert first == second
+        assert first == second, "build them anew: node remote/browser/build.mjs"
+        assert [path.name for path in served.iterdir()] == [__version__]
 
     def test_the_manifest_tells_sizes_and_hashes(self, browser_files: Path) -> None:
         files = manifest(browser_files)

@@ -5,7 +5,6 @@ in one fleet: a job routed to each, and each killed in turn under load.
 """
 
 import json
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,72 +15,22 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.awslambda import LambdaServer
-from support.fly import FlyServer
+from support.everywhere import ALL_OPS, DATA, REMOTES, Places
 from support.load import Load
-from support.nginx import Nginx
 from support.processes import wait_until
 from support.reading import OPEN
 from support.system import RunningSystem, end_system, publishing_to, start_system
-from support.vercel import VercelServer
-from support.workerd import WorkerBuild, WorkerdServer
 
 from packetfs_compute.executor import execute
 from packetfs_compute.fleet.redis import RedisFleet, open_fleet
 from packetfs_compute.names import FNV64_OFFSET, LOCAL, queue_of
-from packetfs_compute.places import to_json
 from packetfs_compute.routing.breaker import state_at
-from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import Substrate, load_fleet, load_substrate
 from tasks import program
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(300)]
 
-DATA = random.Random(17).randbytes(300_007)
-REMOTES = ("cloudflare", "lambda", "fly", "vercel")
 EVERY_S = 0.04
-ALL_OPS = [
-    {"op": "counteq", "imm": 10},
-    {"op": "crc32c"},
-    {"op": "fnv64"},
-    {"op": "xor", "imm": 255},
-    {"op": "add", "imm": 1},
-]
-
-
-@dataclass
-class Places:
-    """One running server of each kind."""
-
-    servers: dict[str, Any]
-    url: str
-
-    @property
-    def settings(self) -> Settings:
-        """Settings whose fleet has all of them."""
-        ours = [server.settings(name) for name, server in self.servers.items()]
-        return Settings(
-            substrates=tuple(spec for one in ours for spec in one.substrates),
-            keys=tuple(key for one in ours for key in one.keys),
-        )
-
-
-@pytest.fixture(scope="module")
-def places(
-    tmp_path_factory: pytest.TempPathFactory, nginx: Nginx, lambda_server: LambdaServer, worker_build: WorkerBuild
-) -> Iterator[Places]:
-    folder = tmp_path_factory.mktemp("everywhere")
-    (nginx.www / "everywhere.bin").write_bytes(DATA)
-    with ExitStack() as stack:
-        servers = {
-            "cloudflare": stack.enter_context(WorkerdServer(folder, worker_build)),
-            "lambda": lambda_server,
-            "fly": stack.enter_context(FlyServer(folder)),
-            "vercel": stack.enter_context(VercelServer(folder)),
-        }
-        yield Places(servers, nginx.url("everywhere.bin"))
-
-
 _imms = st.integers(0, 255)
 _ops = st.one_of(
     st.builds(lambda name, imm: {"op": name, "imm": imm}, st.sampled_from(["counteq", "xor", "add"]), _imms),
@@ -138,11 +87,7 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    given_settings = places.settings
-    keys = ",".join(f"{key.substrate}={key.key_id}:{key.secret}" for key in given_settings.keys)
-    system = start_system(
-        tmp_path_factory.mktemp("fleet"), PACKETFS_SUBSTRATES=to_json(given_settings.substrates), PACKETFS_KEYS=keys
-    )
+    system = start_system(tmp_path_factory.mktemp("fleet"), **places.environ)
     with ExitStack() as stack:
         stack.callback(end_system, system)
         stack.enter_context(publishing_to(system.settings))

@@ -40,7 +40,11 @@ def program(nginx: Nginx) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def gateway(system: RunningSystem) -> Iterator[GatewayProcess]:
-    environ = {**system.environ, "PACKETFS_GATEWAY_REQUESTS_PER_MINUTE": "1000000"}
+    environ = {
+        **system.environ,
+        "PACKETFS_GATEWAY_REQUESTS_PER_MINUTE": "1000000",
+        "PACKETFS_SIGNING_KEYS": "k1:0123456789abcdef",  # so that there are tickets for browsers
+    }
     with gateway_process(environ, system.files) as running:
         yield running
 
@@ -160,7 +164,11 @@ class TestStreams:
 
 class TestDeath:
     def test_killed_in_mid_flight_it_loses_no_job(self, system: RunningSystem, program: dict[str, Any]) -> None:
-        environ = {**system.environ, "PACKETFS_GATEWAY_REQUESTS_PER_MINUTE": "1000000"}
+        environ = {
+            **system.environ,
+            "PACKETFS_GATEWAY_REQUESTS_PER_MINUTE": "1000000",
+            "PACKETFS_SIGNING_KEYS": "k1:0123456789abcdef",  # so that there are tickets for browsers
+        }
         accepted: list[str] = []
 
         def submit(client: Client, at: int) -> None:

@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from packetfs_compute.errors import Busy, Internal, JobError, SourceNotFound, Unauthorized
+from packetfs_compute.errors import Busy, Internal, JobError, SourceNotFound, TooLarge, Unauthorized
 from packetfs_compute.kernels import crc32c
+from packetfs_compute.settings import Settings
+from packetfs_compute.sources.guard import check_url
 from packetfs_compute.volunteers import Close, Hub, Limits, Reputation, StubReputations, Tickets, judge
 from packetfs_compute.volunteers.frames import MAX_FRAME
 from packetfs_compute.volunteers.trust import REST_S
@@ -555,6 +557,18 @@ class TestFailures:
             assert values(await w.hub.compute(request())) == values(said(request()))
 
 
+@in_loop
+async def test_what_no_place_may_read_no_browser_is_told_of() -> None:
+    async with world(SURE) as w:
+        w.hub._check = functools.partial(check_url, settings=Settings())
+        alice = await w.join("alice")
+        for url in ("http://10.0.0.1/x", "http://[::1/", "s3://bucket/key", "file:///etc/passwd", "http://metadata/"):
+            assert values(await w.hub.compute(request(url=url))) in ("forbidden_source", "bad_program"), url
+        assert values(await w.hub.compute({"program": None})) == "bad_program"
+        assert alice.asked == []
+        assert values(await w.hub.compute(request())) == values(said(request()))
+
+
 class TestLeases:
     @pytest.mark.parametrize("lost", [leaving, silent, failing(Busy("no room"))])
     @in_loop
@@ -641,6 +655,19 @@ class TestLeases:
             assert (len(alice.asked), w.hub.stats().idle) == (2, 0)
             alice.wire.tell(type="resume")
             await until(lambda: w.hub.stats().idle == 1)
+
+    @in_loop
+    async def test_what_is_too_large_for_its_owners_limit_is_no_failure_and_not_sent_again(self) -> None:
+        async with world(SURE) as w:
+            alice = await w.join("alice", failing(TooLarge("over a limit of 99 bytes")), known=VETERAN)
+            for at in range(7):
+                assert values(await w.hub.compute(request(at))) == "busy"
+            assert len(alice.asked) == 1
+            assert w.reputations.get("alice") == VETERAN
+            small = request()
+            small["program"]["length"] = 99
+            await w.hub.compute(small)
+            assert len(alice.asked) == 2
 
     @in_loop
     async def test_a_slot_holds_one_program(self) -> None:

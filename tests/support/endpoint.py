@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -83,10 +84,19 @@ class EndpointServer:
             self.kill()
 
 
+@dataclass(frozen=True)
+class Signed:
+    """A server that takes what is signed with this key."""
+
+    url: str
+    key_id: str
+    secret: str
+
+
 class SigningClient:
     """Sends what it is told to, signed with the server's key."""
 
-    def __init__(self, server: EndpointServer) -> None:
+    def __init__(self, server: EndpointServer | Signed) -> None:
         self.server = server
         self.http = urllib3.PoolManager(retries=False, timeout=60, maxsize=64)
 

@@ -13,7 +13,8 @@ from typing import Any
 import urllib3
 from fastapi import FastAPI
 
-from packetfs_compute.gateway.server import Server, listen
+from packetfs_compute.gateway.exposure import listen
+from packetfs_compute.gateway.server import Server
 from support.system import PACKETFS
 
 PROGRAM = {"data_url": "https://host.example/object", "length": 1024, "ops": [{"op": "crc32c"}]}
@@ -89,9 +90,9 @@ class Client:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[Client]:
+def serving(app: FastAPI, port: int = 0) -> Iterator[Client]:
     """Serve ``app`` from a thread, with the very server that ``packetfs gateway`` runs."""
-    with listen("127.0.0.1", 0) as listening:
+    with listen("127.0.0.1", port) as listening:
         server = Server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -25,6 +25,11 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         root {root}/www;
+        location /shared/ {{
+            alias {root}/www/;
+            add_header Access-Control-Allow-Origin *;
+            add_header Access-Control-Expose-Headers "Content-Range, ETag";
+        }}
         location /whole/ {{ alias {root}/www/; max_ranges 0; }}
         location /gzip/ {{ alias {root}/www/; gzip on; gzip_min_length 1; gzip_types *; }}
         if ($request_uri ~ "^/moved/(.*)$") {{ return 302 /$1; }}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
-from packetfs_compute.gateway.gate import Asked, Gate, Limiter, check_exposure, is_loopback
+from packetfs_compute.gateway.exposure import check_exposure, is_loopback
+from packetfs_compute.gateway.gate import Asked, Gate, Limiter
 from packetfs_compute.gateway.keys import KeyStore, open_keys
 from packetfs_compute.gateway.problems import Refusal
 from packetfs_compute.settings import Settings

@@ -196,7 +196,7 @@ class TestInput:
         assert answer.startswith(b"HTTP/1.1 408")
 
     def test_a_head_that_does_not_come_is_given_up(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("packetfs_compute.gateway.server._HEAD_TIMEOUT_S", 0.2)
+        monkeypatch.setattr("packetfs_compute.http_server._HEAD_TIMEOUT_S", 0.2)
         for before, begun in ((False, b""), (False, b"GET /docs HTTP/1.1\r\nHost: l"), (True, b"GET /")):
             with client.connection() as plain:
                 if before:
@@ -205,7 +205,7 @@ class TestInput:
                 assert b"".join(iter(lambda: plain.recv(1 << 16), b"")) == b""
 
     def test_a_connection_that_is_kept_serves_on(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("packetfs_compute.gateway.server._HEAD_TIMEOUT_S", 0.2)
+        monkeypatch.setattr("packetfs_compute.http_server._HEAD_TIMEOUT_S", 0.2)
         with client.connection() as plain:
             for _ in range(2):
                 exchange(plain)

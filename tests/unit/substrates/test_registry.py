@@ -92,7 +92,7 @@ class TestLoad:
                 load()
             assert str(caught.value) == "substrates.moon is of the unknown kind 'rocket'"
             assert caught.value.details["field"] == "substrates.moon.kind"
-            assert "set kind to one of cloudflare, cloudrun, fly, lambda, local, stub, vercel, or" in (
+            assert "set kind to one of browser, cloudflare, cloudrun, fly, lambda, local, stub, vercel, or" in (
                 caught.value.hint or ""
             )
         assert load_substrate("one", settings).capabilities.name == "one", "the others are as good as before"
