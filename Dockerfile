@@ -1,7 +1,7 @@
-# The task system: workers, beat, Flower and the `packetfs` command, as docker-compose.yml runs them. From the root:
+# The task system: workers, beat, Flower, gateway, intake and the `packetfs` command, as docker-compose.yml runs them. From the root:
 #   docker build --tag packetfs .
 #
-# Everything of install_requires and Flower, by hash; the wheel is built where a compiler is. The compute server has an image of
+# Everything of install_requires, Flower and the gateway, by hash; the wheel is built where a compiler is. The compute server has an image of
 # its own, remote/fly/Dockerfile.fly, which also says how to pin the two images by digest.
 ARG BUILD_IMAGE=python:3.11-bookworm
 ARG RUNTIME_IMAGE=python:3.11-slim-bookworm
@@ -23,7 +23,7 @@ RUN /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-d
 
 FROM ${RUNTIME_IMAGE}
 LABEL org.opencontainers.image.title="PacketFS workers" \
-      org.opencontainers.image.description="Celery workers, beat and Flower of PacketFS Unified Compute" \
+      org.opencontainers.image.description="Celery workers, beat, Flower, gateway and intake of PacketFS Unified Compute" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin packetfs
 COPY --from=build /opt/packetfs /opt/packetfs

@@ -2,7 +2,9 @@
 
 ``consuming NAME`` asks the fleet whether the worker ``NAME@<this host>`` says that it consumes the queue of substrate
 NAME. ``sweeping NODE`` asks the upkeep worker NODE whether it has swept the ledger since the last time it was asked, for
-which beat must have sent the task and the worker taken it. ``http URL`` wants a 2xx.
+which beat must have sent the task and the worker taken it. ``taking`` asks Redis whether an intake of this host says that it
+takes jobs. ``http URL`` wants a 2xx, ``answering URL`` any answer: a gateway's is 503 where others do not do their work, and
+that is when it is looked at.
 
 Docker does not start an unhealthy container again by itself. With ``--end PID`` that process is ended once all answers have
 been bad for a minute and a half, and the restart policy does the rest; a Redis that does not answer is not held against it.
@@ -14,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +25,7 @@ from typing import Any, Final
 from packetfs_compute.celery import app, broker_errors, celery_config
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.fleet.redis import open_fleet
+from packetfs_compute.intake import is_taking
 from packetfs_compute.names import SWEEP_TASK
 from packetfs_compute.settings import load_settings
 from packetfs_compute.substrates import load_fleet
@@ -51,33 +55,40 @@ def sweeping(node: str, memory: Path) -> bool:
     return swept not in (0, before)
 
 
-def answers(url: str) -> bool:
-    """Return whether ``url`` gives a 2xx."""
+def answers(url: str, *, well: bool) -> bool:
+    """Return whether ``url`` gives an answer; ``well``: a 2xx."""
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S):  # noqa: S310  (the compose file's own URL)
             return True
-    except OSError:  # no connection, no answer in time, or one of 4xx and 5xx
+    except urllib.error.HTTPError as error:
+        error.close()
+        return not well
+    except OSError:  # no connection, or no answer in time
         return False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 where the work is done, 1 where it is not."""
     parser = argparse.ArgumentParser(description="Is this container's work being done?")
-    parser.add_argument("what", choices=("consuming", "sweeping", "http"))
-    parser.add_argument("of", metavar="NAME|NODE|URL")
+    parser.add_argument("what", choices=("consuming", "sweeping", "taking", "http", "answering"))
+    parser.add_argument("of", metavar="NAME|NODE|URL", nargs="?", default="")
     parser.add_argument("--end", type=int, metavar="PID", help="end this process when the answer stays bad")
     parser.add_argument(
         "--after", type=float, default=90.0, metavar="SECONDS", help="how long it may stay bad before that"
     )
     parser.add_argument("--memory", type=Path, default=Path(tempfile.gettempdir()), help="a directory to remember in")
     options = parser.parse_args(arguments)
+    if not options.of and options.what != "taking":
+        parser.error(f"say of what: {options.what} NAME, NODE or URL")
     try:
         if options.what == "consuming":
             good = consuming(options.of)
         elif options.what == "sweeping":
             good = sweeping(options.of, options.memory / "healthcheck.swept")
+        elif options.what == "taking":
+            good = is_taking(load_settings(), os.uname().nodename)
         else:
-            good = answers(options.of)
+            good = answers(options.of, well=options.what == "http")
     except BrokerUnavailable as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -42,7 +42,7 @@ from packetfs_compute.routing.backoff import full_jitter_s
 from packetfs_compute.settings import Settings
 from packetfs_compute.validation import require_object, show
 
-__all__ = ["MAX_JOB_BYTES", "Intake", "parse_job"]
+__all__ = ["MAX_JOB_BYTES", "Intake", "is_taking", "parse_job"]
 
 _log = logging.getLogger(__name__)
 
@@ -109,18 +109,13 @@ class Intake:
     """One instance of the intake. ``desk`` submits what it takes, ``batch`` messages at once."""
 
     def __init__(self, settings: Settings, desk: Desk, batch: int = 200) -> None:
-        self.name = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.name = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"  # is_taking() reads it
         self._desk = desk
         self._batch = batch
         self._ttl_s = settings.result_ttl_s
         self._own = JOBS_PROCESSING + self.name
         self._renewed_s = -_RENEW_S
-        self._redis: Any = redis.Redis.from_url(
-            settings.state_url,
-            socket_connect_timeout=settings.connect_timeout_s,
-            socket_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
-        )
+        self._redis = _client(settings)
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Take messages until ``stop()``, asked between two batches; a Redis or broker that is away is waited for."""
@@ -241,6 +236,26 @@ class Intake:
             _log.warning("left without saying so: %s", error)
         finally:
             self._redis.close()
+
+
+def is_taking(settings: Settings, host: str) -> bool:
+    """Return whether an instance on ``host`` has lately given a sign of life; raise :class:`BrokerUnavailable`."""
+    try:
+        with _client(settings) as client:
+            names = [one.decode("utf-8", "replace") for one in client.smembers(JOBS_INSTANCES)]
+            here = [JOBS_ALIVE + name for name in names if name.rsplit("-", 2)[0] == host]
+            return bool(here) and bool(client.exists(*here))
+    except (redis.RedisError, OSError) as error:
+        raise BrokerUnavailable(f"the intake's Redis does not answer: {error}") from error
+
+
+def _client(settings: Settings) -> Any:
+    return redis.Redis.from_url(
+        settings.state_url,
+        socket_connect_timeout=settings.connect_timeout_s,
+        socket_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),
+    )
 
 
 def _parsed(message: bytes) -> Submission | _Refused:

@@ -39,6 +39,7 @@ FLOORS = {
     "packetfs_compute.validation": 0,
     "packetfs_compute.wire": 0,
     "packetfs_compute.executor": 1,
+    "packetfs_compute.http_server": 1,
     "packetfs_compute.job": 1,
     "packetfs_compute.routing": 1,
     "packetfs_compute.serving": 1,
@@ -52,6 +53,7 @@ FLOORS = {
     "packetfs_compute.celery": 3,
     "packetfs_compute.desk": 3,
     "packetfs_compute.dispatch": 3,
+    "packetfs_compute.journal": 3,
     "packetfs_compute.metrics": 3,
     "packetfs_compute.overview": 3,
     "packetfs_compute.router": 3,
@@ -71,8 +73,8 @@ QUEUEING = {"celery", "kombu", "redis"}
 
 MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.celery", "packetfs_compute.cli", "packetfs_compute.desk",
              "packetfs_compute.embedded", "packetfs_compute.gateway", "packetfs_compute.intake", "packetfs_compute.fleet",
-             "packetfs_compute.metrics", "packetfs_compute.upkeep", "packetfs_compute.volunteers",
-             "packetfs_compute.worker", "tasks"}  # fmt: skip
+             "packetfs_compute.journal", "packetfs_compute.metrics", "packetfs_compute.upkeep",
+             "packetfs_compute.volunteers", "packetfs_compute.worker", "tasks"}  # fmt: skip
 """Who may import it: floors 3 and 4, and the fleet and the volunteers, whose health and reputations are in Redis."""
 
 LATE_IMPORTS = {

@@ -23,7 +23,10 @@ _MAX_LOG_BYTES: Final = 16 << 20
 
 
 class Child:
-    """A running child process. ``log`` receives all that it prints; ``when_orphaned`` is what ends it without us."""
+    """A running child process. ``log`` receives all that it prints; ``when_orphaned`` is what ends it without us.
+
+    ``pass_fds`` are descriptors that it has as well, by the same numbers.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class Child:
         log: Path,
         *,
         when_orphaned: signal.Signals = signal.SIGTERM,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = log
@@ -46,6 +50,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=pass_fds,
                 preexec_fn=_die_with_parent(os.getpid(), when_orphaned),  # noqa: PLW1509  (called from the main thread, before others)
             )
 

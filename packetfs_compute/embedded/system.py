@@ -1,7 +1,8 @@
-"""A system on this machine: the embedded Redis, a worker for each substrate, upkeep, intake; all in order.
+"""A system on this machine: the embedded Redis, a worker for each substrate, upkeep, intake, gateway; all in order.
 
 Processes are watched by what they do: a worker says in the fleet that it consumes (:mod:`packetfs_compute.worker`), and
-one that lives but no longer says so, while Redis answers, is started again.
+one that lives but no longer says so, while Redis answers, is started again. So are a gateway and a Flower that no longer
+answer.
 """
 
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -17,6 +19,7 @@ from celery import Celery
 
 from packetfs_compute.celery import broker_errors, celery_config
 from packetfs_compute.embedded.directory import private_directory
+from packetfs_compute.embedded.faces import Answers, Flower, gateway_socket, with_browsers_key
 from packetfs_compute.embedded.lock import exclusive
 from packetfs_compute.embedded.processes import Child
 from packetfs_compute.embedded.server import STOP, check_redis, start_redis_server
@@ -47,14 +50,27 @@ _FORWARDER_SLOTS: Final = 32
 class System:
     """The embedded Redis (when settings name no other), a worker for each substrate, and upkeep, as a context manager.
 
-    ``persistent`` keeps jobs and results across restarts, and runs an intake: others may push jobs. Raises
-    :class:`~packetfs_compute.errors.AlreadyRunning` when another system holds the data directory,
+    ``persistent`` keeps jobs and results across restarts, and runs an intake: others may push jobs. With ``gateway`` there
+    is one, unless something stands in its way, which is told and leaves ``gateway_url`` at ``None``; with ``flower`` there
+    is that. Raises :class:`~packetfs_compute.errors.AlreadyRunning` when another system holds the data directory,
     :class:`~packetfs_compute.errors.ConfigurationError` for a substrate that settings name wrongly.
     """
 
-    def __init__(self, settings: Settings, *, persistent: bool, verbose: bool = False) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        persistent: bool,
+        verbose: bool = False,
+        gateway: bool = False,
+        flower: Flower | None = None,
+    ) -> None:
+        settings = with_browsers_key(settings) if gateway else settings
+        self._settings = settings if flower is None else replace(settings, flower_url=flower.url)
         self._persistent = persistent
+        self._gateway = gateway
+        self._flower = flower
+        self.gateway_url: str | None = None
         self._log_level = "INFO" if verbose else "WARNING"
         self._stack = ExitStack()
         self._watched: list[Watched] = []
@@ -78,8 +94,13 @@ class System:
             self._start(stack, lambda: self._start_helper("upkeep"), helper)
             for watched, place in zip(self._watched[-1 - len(places) : -1], places, strict=True):
                 _wait_until_consuming(watched.child, _node(place), settings)
+            # What brings jobs in and shows them comes last, and so ends first: none comes in that nobody would run.
             if self._persistent:
                 self._start(stack, lambda: self._start_helper("intake"), helper)
+            if self._flower is not None:
+                self._start_flower(stack, self._flower, pulse)
+            if self._gateway:
+                self._start_gateway(stack, pulse)
             self._stack = stack.pop_all()
         return self
 
@@ -128,10 +149,33 @@ class System:
         name = "worker" if place.name == LOCAL else f"worker-{place.name}"
         return Child(name, argv, environ, settings.data_dir / f"{name}.log", when_orphaned=signal.SIGKILL)
 
-    def _start_helper(self, command: str) -> Child:
-        argv = [sys.executable, "-m", "packetfs_compute", command]
+    def _start_flower(self, stack: ExitStack, flower: Flower, pulse: "_Pulses") -> None:
+        answers, environ = flower.answers(), {**os.environ, **to_environment(self._settings)}
+        self._start(
+            stack, lambda: flower.start(self._settings, environ), _STOP_HELPER, lambda: pulse.or_no_redis(answers())
+        )
+
+    def _start_gateway(self, stack: ExitStack, pulse: "_Pulses") -> None:
+        opened = gateway_socket(self._settings)
+        if opened is None:
+            return
+        listening, self.gateway_url = opened
+        stack.enter_context(listening)
+        fd, port = listening.fileno(), listening.getsockname()[1]
+        answers = Answers(self._settings.gateway_host, port, "/health")
+        self._start(
+            stack,
+            lambda: self._start_helper("gateway", "--fd", str(fd), pass_fds=(fd,)),
+            _STOP_HELPER,
+            lambda: pulse.or_no_redis(answers()),
+        )
+        stack.callback(listening.close)  # before its process is told to end: who calls now is refused, not kept waiting
+
+    def _start_helper(self, command: str, *arguments: str, pass_fds: tuple[int, ...] = ()) -> Child:
+        argv = [sys.executable, "-m", "packetfs_compute", command, *arguments]
         environ = {**os.environ, **to_environment(self._settings)}
-        return Child(command, argv, environ, self._settings.data_dir / f"{command}.log", when_orphaned=signal.SIGKILL)
+        log = self._settings.data_dir / f"{command}.log"
+        return Child(command, argv, environ, log, when_orphaned=signal.SIGKILL, pass_fds=pass_fds)
 
 
 class _Pulses:
@@ -145,13 +189,21 @@ class _Pulses:
 
     def of(self, substrate: str, node: str) -> bool | None:
         """Return whether the worker ``node`` consumes the queue of ``substrate``; ``None`` while Redis does not answer."""
+        known = self._ask()
+        return None if known is None else node in known[substrate]
+
+    def or_no_redis(self, works: bool) -> bool | None:
+        """Return ``works``, but ``None`` for what does not work while Redis does not answer: it may be waiting for that."""
+        return True if works else None if self._ask() is None else False
+
+    def _ask(self) -> dict[str, frozenset[str]] | None:
         if self._clock() - self._asked_s >= _LOOK_EVERY_S:
             self._asked_s = self._clock()
             try:
                 self._known = self._fleet.consumers(time.time())
             except BrokerUnavailable:
                 self._known = None
-        return None if self._known is None else node in self._known[substrate]
+        return self._known
 
 
 def _node(place: Capabilities) -> str:

@@ -192,15 +192,22 @@ def test_a_worker_of_the_compose_file(engine: Engine, tmp_path: Path, nginx: Ngi
             assert worker.state()["ExitCode"] == 0
 
 
-@pytest.mark.parametrize("service", ["beat", "flower", "worker-upkeep"])
+def test_the_worker_image_has_the_gateway_whole(engine: Engine) -> None:
+    """`--help` shows it with the extra or without."""
+    code = "from packetfs_compute.gateway import app, server\nprint('whole')"
+    assert inside(engine, WORKER, code) == ["whole"]
+
+
+@pytest.mark.parametrize("service", ["beat", "flower", "worker-upkeep", "intake", "gateway"])
 def test_the_worker_image_has_the_other_services_commands(engine: Engine, service: str) -> None:
     command = compose()["services"][service]["command"]
+    program, verb = command[0], 1 if command[0] == "packetfs" else 3
     done = engine.podman(
-        "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", WORKER, *command[:4], "--help"
+        "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", WORKER, *command[: verb + 1], "--help"
     )
-    assert f"celery {command[3]}" in done.stdout
+    assert f"{program} {command[verb]}" in done.stdout
     # Flower's options are tornado's, which says nothing of them here; tests/integration/test_compose.py starts it with them.
-    for option in (word for word in command[4:] if word.startswith("--") and service != "flower"):
+    for option in (word for word in command[verb + 1 :] if word.startswith("--") and service != "flower"):
         assert option in done.stdout
 
 

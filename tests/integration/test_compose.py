@@ -21,6 +21,8 @@ from celery import chord, group
 from compose_spec import PyCompose
 from support.compose import DEPLOY, ENV, FILE, ROOT, Stack, compose
 from support.fly import FlyServer
+from support.gateway import Client
+from support.misbehaving import RawServer
 from support.nginx import Nginx
 from support.processes import descendants, peak_memory_mib, wait_until
 from support.system import publishing_to
@@ -28,7 +30,8 @@ from support.system import publishing_to
 from packetfs_compute import __version__, kernels
 from packetfs_compute.celery import app
 from packetfs_compute.errors import SourceNotFound
-from packetfs_compute.names import LOCAL, queue_of, rejected_of
+from packetfs_compute.gateway import open_keys
+from packetfs_compute.names import JOBS_ALIVE, JOBS_QUEUE, JOBS_RESULTS, LOCAL, queue_of, rejected_of
 from packetfs_compute.settings import load_settings, unknown_variables
 from packetfs_compute.substrates import load_fleet
 from tasks import crc32c, program
@@ -39,10 +42,18 @@ SERVICES = compose()["services"]
 WORKERS = {
     name: service for name, service in SERVICES.items() if "PACKETFS_METRICS_PORT" in service.get("environment", {})
 }
-CHECKED = ("worker-local", "worker-fly", "worker-upkeep", "beat", "flower")
+CHECKED = ("worker-local", "worker-fly", "worker-upkeep", "beat", "intake", "gateway", "flower")
 """The services whose health check runs here; Redis' and Prometheus' are of their own images' programs."""
 RUNNING = (*CHECKED, "prometheus")
 DATA = b"a container's bytes" * 1000
+RULES = ROOT / "monitoring" / "prometheus"
+
+
+def scraped(name: str) -> dict[str, Any]:
+    """Return a job of Prometheus' configuration."""
+    jobs = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    (job,) = [job for job in jobs if job["job_name"] == name]
+    return dict(job)
 
 
 class TestTheFile:
@@ -58,10 +69,12 @@ class TestTheFile:
             PyCompose.from_yaml(yaml.safe_dump(wrong))
 
     def test_has_what_the_system_is_made_of(self) -> None:
-        remote = {f"worker-{kind}" for kind in ("cloudflare", "lambda", "fly", "vercel", "cloudrun")}
+        remote = {f"worker-{kind}" for kind in ("cloudflare", "lambda", "fly", "vercel", "cloudrun", "browser")}
         assert set(WORKERS) == {"worker-local", *remote}
         assert {name for name, service in SERVICES.items() if service.get("profiles")} == remote
-        assert set(SERVICES) - set(WORKERS) == {"redis", "beat", "worker-upkeep", "flower", "prometheus"}
+        assert set(SERVICES) - set(WORKERS) == {
+            "redis", "beat", "worker-upkeep", "intake", "gateway", "flower", "prometheus",
+        }  # fmt: skip
 
     def test_names_what_it_uses(self) -> None:
         whole = compose()
@@ -124,7 +137,9 @@ class TestTheFile:
         )
         used = set(re.findall(r"(?<!\$)\$\{(\w+)", FILE.read_text()))
         assert used - {"PACKETFS_TAG"} == set(example) - {"COMPOSE_PROFILES"}
-        assert not any(example[name] for name in (*ENV, "PACKETFS_KEYS", "AWS_SECRET_ACCESS_KEY"))
+        assert not any(
+            example[name] for name in (*ENV, "PACKETFS_KEYS", "PACKETFS_BROWSER_SECRET", "AWS_SECRET_ACCESS_KEY")
+        )
 
     @pytest.mark.parametrize("name", WORKERS)
     def test_has_each_worker_consume_its_queue_and_asked_for_it(self, name: str) -> None:
@@ -147,38 +162,70 @@ class TestTheFile:
 
 
 class TestPrometheusConfiguration:
-    def test_is_one(self) -> None:
+    @pytest.mark.parametrize("root", [".", "container"])
+    def test_is_one(self, tmp_path: Path, root: str) -> None:
+        """In a checkout, and where the container has its files; and with the key, for whose file promtool looks."""
+        places = {"deploy/prometheus": "etc/prometheus"} if root == "container" else {}
+        for name in ("deploy/prometheus", "monitoring/prometheus"):
+            shutil.copytree(ROOT / name, tmp_path / places.get(name, name))
+        config = tmp_path / places.get("deploy/prometheus", "deploy/prometheus")
+        (config / "gateway-key").write_text("pfs_key")
         done = subprocess.run(
-            [tool("promtool"), "check", "config", DEPLOY / "prometheus" / "prometheus.yml"],
-            capture_output=True,
-            text=True,
+            [tool("promtool"), "check", "config", config / "prometheus.yml"], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "2 rule files found" in done.stdout
+
+    def test_is_mounted_where_it_looks_for_its_rules(self) -> None:
+        volumes = dict(volume.split(":")[:2] for volume in SERVICES["prometheus"]["volumes"])
+        assert (volumes["./deploy/prometheus"], volumes["./monitoring/prometheus"]) == (
+            "/etc/prometheus", "/monitoring/prometheus",
+        )  # fmt: skip
 
     def test_names_every_worker_and_its_port(self) -> None:
-        (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
-        (found,) = job["dns_sd_configs"]
+        (found,) = scraped("packetfs")["dns_sd_configs"]
         assert set(found["names"]) == set(WORKERS)
         assert {service["environment"]["PACKETFS_METRICS_PORT"] for service in WORKERS.values()} == {str(found["port"])}
 
+    def test_names_the_gateway_and_its_port(self) -> None:
+        (found,) = scraped("packetfs-gateway")["dns_sd_configs"]
+        command = SERVICES["gateway"]["command"]
+        assert (found["names"], str(found["port"])) == (["gateway"], command[command.index("--port") + 1])
+
+    def test_has_a_key_that_is_kept_nowhere(self) -> None:
+        name = scraped("packetfs-gateway")["authorization"]["credentials_file"]
+        assert f"deploy/prometheus/{name}" in (ROOT / ".gitignore").read_text().splitlines()
+
     def test_alarms_on_metrics_that_there_are(self, stack: Stack) -> None:
-        rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+        rules = yaml.safe_load((RULES / "alerts.yml").read_text())["groups"][0]["rules"]
         named = set(re.findall(r"packetfs_\w+", " ".join(rule["expr"] for rule in rules)))
         with publishing_to(stack_settings(stack)):
             crc32c.delay(stack.source_url).get(timeout=30)
         served = get(stack.url("worker-local", "/metrics")).decode()
+        named = {name for name in named if not name.startswith("packetfs_browsers_")}  # of a gateway that has some
         assert named <= set(re.findall(r"^(packetfs_\w+)", served, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("acl")) as alone:
+        start_redis(alone)
+        yield alone
 
 
 class TestTheAcl:
     """Redis alone, started by its own script."""
 
+    def test_allows_what_the_scripts_call(self) -> None:
+        scripts = [path.read_text() for path in (ROOT / "packetfs_compute").rglob("*.lua")]
+        called = {name.lower() for text in scripts for name in re.findall(r"redis\.p?call\(['\"](\w+)", text)}
+        assert called
+        assert called <= set(re.findall(r"\+([\w|]+)", (DEPLOY / "redis" / "users.acl").read_text()))
+
     @pytest.fixture
-    def client(self, tmp_path: Path) -> Iterator[Any]:
-        with Stack(tmp_path) as alone:
-            start_redis(alone)
-            with redis.Redis.from_url(alone.redis_url) as client:
-                yield client
+    def client(self, alone: Stack) -> Iterator[Any]:
+        with redis.Redis.from_url(alone.redis_url) as client:
+            yield client
 
     @pytest.mark.parametrize(
         "command",
@@ -210,11 +257,11 @@ class TestTheAcl:
         ):
             stranger.ping()
 
-    def test_shows_the_password_nowhere(self, client: Any, tmp_path: Path) -> None:
-        kept = (tmp_path / "redis" / "users.acl").read_text()
-        assert ENV["REDIS_PASSWORD"] not in kept
-        assert (tmp_path / "redis" / "users.acl").stat().st_mode & 0o077 == 0
-        handed = (tmp_path / "server.environ").read_text()
+    def test_shows_the_password_nowhere(self, alone: Stack) -> None:
+        kept = alone.folder / "redis" / "users.acl"
+        assert ENV["REDIS_PASSWORD"] not in kept.read_text()
+        assert kept.stat().st_mode & 0o077 == 0
+        handed = (alone.folder / "server.environ").read_text()
         assert "PATH=" in handed
         assert ENV["REDIS_PASSWORD"] not in handed
 
@@ -232,8 +279,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory, fly_server: FlyServer, nginx
     config = f'[substrates.fly]\nurl = "{fly_server.url}"\n'
     key = f"fly={fly_server.key_id}:{fly_server.secret}"
     with Stack(tmp_path_factory.mktemp("compose"), config, key, nginx.url("compose.bin")) as stack:
-        configure_prometheus(stack)
         start_redis(stack)
+        keys = open_keys(load_settings(stack.environ("gateway")))
+        configure_prometheus(stack, keys.add(["read"])[0])
+        stack.key = keys.add(["submit", "read"])[0]
         stack.start(*RUNNING)
         stack.wait_healthy(*CHECKED)
         yield stack
@@ -245,15 +294,16 @@ def start_redis(stack: Stack) -> None:
     wait_until(lambda: "Ready to accept" in stack.log("redis"), "a Redis")
 
 
-def configure_prometheus(stack: Stack) -> None:
+def configure_prometheus(stack: Stack, key: str) -> None:
     """Write Prometheus' file for here: names are looked up by DNS, which knows none of ours."""
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s"}
-    (job,) = config["scrape_configs"]
-    del job["dns_sd_configs"]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{stack.ports[name]}" for name in WORKERS]}]
+    config["rule_files"] = [str(RULES / Path(name).name) for name in config["rule_files"]]
+    for job in config["scrape_configs"]:
+        (names,) = [found["names"] for found in job.pop("dns_sd_configs")]
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{stack.ports[name]}" for name in names]}]
     (stack.folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    shutil.copy(DEPLOY / "prometheus" / "alerts.yml", stack.folder)
+    (stack.folder / "gateway-key").write_text(f"{key}\n")
 
 
 def tool(name: str) -> str:
@@ -279,6 +329,18 @@ def get(url: str, credentials: str | None = None) -> bytes:
         return bytes(response.read())
 
 
+@pytest.fixture(scope="module")
+def lost(stack: Stack) -> str:
+    """The queue of a message that is lost; the ledger gives it some seconds, in which other tests have their time."""
+    nowhere = queue_of("nowhere")
+    with publishing_to(stack_settings(stack)):
+        crc32c.apply_async((stack.source_url,), queue=nowhere).forget()
+    with stack.observer() as observer:
+        assert observer.delete(nowhere) == 1
+    return nowhere
+
+
+@pytest.mark.usefixtures("lost")
 class TestTheServicesTogether:
     @pytest.fixture(autouse=True)
     def published(self, stack: Stack) -> Iterator[None]:
@@ -306,17 +368,11 @@ class TestTheServicesTogether:
 
     def test_remote_control_and_revoking(self, stack: Stack) -> None:
         nodes = {f"{name}@{os.uname().nodename}" for name in ("local", "fly", "upkeep")}
-        assert set(app.control.inspect(timeout=5).ping()) == nodes
+        # Named, they are waited for only until all have answered.
+        assert set(app.control.inspect(sorted(nodes), timeout=20).ping()) == nodes
         later = crc32c.apply_async((stack.source_url,), countdown=600)
         later.revoke()
         later.forget()
-
-    def test_a_lost_message_is_published_again(self, stack: Stack) -> None:
-        nowhere = queue_of("nowhere")
-        crc32c.apply_async((stack.source_url,), queue=nowhere).forget()
-        with stack.observer() as observer:
-            assert observer.delete(nowhere) == 1
-            wait_until(lambda: observer.llen(nowhere) == 1, "beat and the upkeep worker swept the ledger", 60)
 
     def test_a_message_that_is_none_is_put_aside(self, stack: Stack) -> None:
         with stack.observer() as observer:
@@ -337,16 +393,36 @@ class TestTheServicesTogether:
 
         wait_until(known, "flower knows the workers")
 
+    def test_the_gateway_wants_its_key_and_runs_jobs(self, stack: Stack) -> None:
+        client = Client(stack.url("gateway"))
+        job = {"program": {"data_url": stack.source_url, "op": "crc32c"}}
+        assert client.post("/v1/jobs", job).status == 401
+        with_key = client.with_key(stack.key)
+        where = with_key.post("/v1/jobs", job).headers["Location"]
+        status = with_key.get(f"{where}?wait_s=30").json
+        assert status["result"]["results"][0]["value"] == kernels.crc32c(DATA)
+        assert with_key.post("/v1/explain", job).status == 200
+        client.pool.clear()
+
+    def test_the_intake_takes_what_is_pushed(self, stack: Stack) -> None:
+        job = {"job_id": "pushed", "program": {"data_url": stack.source_url, "op": "crc32c"}}
+        with stack.observer() as observer:
+            observer.lpush(JOBS_QUEUE, json.dumps(job))
+            wait_until(lambda: observer.get(JOBS_RESULTS + "pushed"), "it has ended")
+            assert json.loads(observer.get(JOBS_RESULTS + "pushed"))["status"] == "done"
+
     def test_prometheus_scrapes_the_workers(self, stack: Stack) -> None:
         crc32c.delay(stack.source_url, policy={"substrates": ["local"]}).get(timeout=30)
-        query = urllib.parse.quote('sum(packetfs_jobs_total{substrate="local",outcome="done"})')
 
-        def counted() -> bool:
-            found = json.loads(get(stack.url("prometheus", f"/api/v1/query?query={query}")))["data"]["result"]
+        def counted(query: str) -> bool:
+            path = f"/api/v1/query?query={urllib.parse.quote(query)}"
+            found = json.loads(get(stack.url("prometheus", path)))["data"]["result"]
             return bool(found) and float(found[0]["value"][1]) > 0
 
         wait_until(lambda: get(stack.url("prometheus", "/-/ready")), "Prometheus is ready")
-        wait_until(counted, "Prometheus has scraped the worker")
+        query = 'sum(packetfs_jobs_total{substrate="local",outcome="done"})'
+        wait_until(lambda: counted(query), "Prometheus has scraped the worker")
+        wait_until(lambda: counted('up{job="packetfs-gateway"}'), "Prometheus has the gateway's key")
 
     def test_the_shell_works_beside_them(self, stack: Stack) -> None:
         for command, wanted in (
@@ -360,6 +436,10 @@ class TestTheServicesTogether:
             )
             assert (done.returncode, wanted in done.stdout) == (0, True), done.stdout + done.stderr
 
+    def test_a_lost_message_is_published_again(self, stack: Stack, lost: str) -> None:
+        with stack.observer() as observer:
+            wait_until(lambda: observer.llen(lost) == 1, "beat and the upkeep worker swept the ledger", 60)
+
     @pytest.mark.parametrize("name", CHECKED)
     def test_the_memory_that_it_may_use_is_enough(self, stack: Stack, name: str) -> None:
         pid = stack.processes[name].pid
@@ -368,42 +448,71 @@ class TestTheServicesTogether:
         assert peak < 0.8 * memory_limit_mib(name)
 
 
+@pytest.fixture(scope="module")
+def ill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A Redis, and a worker that has stopped; whoever waits for what comes of it need not be the only one who waits."""
+    with Stack(tmp_path_factory.mktemp("ill")) as ill:
+        start_redis(ill)
+        ill.start("worker-local")
+        ill.wait_healthy("worker-local")
+        worker = ill.processes["worker-local"]
+        worker.send_signal(signal.SIGSTOP)
+        yield ill
+        worker.send_signal(signal.SIGCONT)
+
+
 class TestHealth:
     """A worker that lives and does not consume, and a Redis that is away."""
 
-    @pytest.fixture
-    def small(self, tmp_path: Path) -> Iterator[Stack]:
-        with Stack(tmp_path) as small:
-            start_redis(small)
-            small.start("worker-local")
-            small.wait_healthy("worker-local")
-            yield small
+    def test_without_beat_the_upkeep_worker_is_not_well(self, ill: Stack) -> None:
+        ill.start("worker-upkeep")
+        wait_until(lambda: "ready" in ill.log("worker-upkeep") or ill.check("worker-upkeep").returncode == 1, "asked")
+        assert ill.check("worker-upkeep").returncode == 1
+        ill.start("beat")
+        ill.wait_healthy("worker-upkeep", "beat")
 
-    def test_a_worker_that_idles_is_ended(self, small: Stack) -> None:
-        worker = small.processes["worker-local"]
-        worker.send_signal(signal.SIGSTOP)
-        wait_until(lambda: small.check("worker-local").returncode == 1, "the check finds it out")
+    def test_a_worker_that_idles_is_ended(self, ill: Stack) -> None:
+        worker = ill.processes["worker-local"]
+        wait_until(lambda: ill.check("worker-local").returncode == 1, "the check finds it out")
         assert worker.poll() is None, "it is given time first"
-        small.check("worker-local", "--after", "0")
+        ill.check("worker-local", "--after", "0")
         worker.send_signal(signal.SIGCONT)
         worker.wait(30)
 
-    def test_one_that_waits_for_redis_is_not(self, small: Stack) -> None:
-        server = small.processes["redis"]
-        server.send_signal(signal.SIGKILL)
-        server.wait(10)
-        for _ in range(2):
-            done = small.check("worker-local", "--after", "0")
-            assert done.returncode == 1
-            assert "does not answer" in done.stderr
-        assert small.processes["worker-local"].poll() is None
-        assert "shutdown" not in small.log("worker-local")
+    def test_an_intake_that_hangs_is_ended(self, ill: Stack) -> None:
+        ill.start("intake")
+        ill.wait_healthy("intake")
+        intake = ill.processes["intake"]
+        with ill.observer() as observer:  # as when it has given no sign of life for ten seconds
+            intake.send_signal(signal.SIGSTOP)
+            (alive,) = observer.keys(f"{JOBS_ALIVE}*")
+            observer.delete(alive)
+        assert ill.check("intake").returncode == 1
+        ill.check("intake", "--after", "0")
+        intake.send_signal(signal.SIGCONT)
+        assert intake.wait(30) == 0
 
-    def test_without_beat_the_upkeep_worker_is_not_well(self, small: Stack) -> None:
-        small.start("worker-upkeep")
-        wait_until(
-            lambda: "ready" in small.log("worker-upkeep") or small.check("worker-upkeep").returncode == 1, "asked"
-        )
-        assert small.check("worker-upkeep").returncode == 1
-        small.start("beat")
-        small.wait_healthy("worker-upkeep", "beat")
+    def test_one_that_waits_for_redis_is_not(self, tmp_path: Path) -> None:
+        with Stack(tmp_path) as alone:
+            start_redis(alone)
+            alone.start("worker-local")
+            alone.wait_healthy("worker-local")
+            server = alone.processes["redis"]
+            server.send_signal(signal.SIGKILL)
+            server.wait(10)
+            for _ in range(2):
+                done = alone.check("worker-local", "--after", "0")
+                assert done.returncode == 1
+                assert "does not answer" in done.stderr
+            assert alone.check("intake").returncode == 1
+            assert alone.processes["worker-local"].poll() is None
+            assert "shutdown" not in alone.log("worker-local")
+
+    def test_a_gateway_that_says_that_others_are_unwell_is_well(self, tmp_path: Path) -> None:
+        """And Flower is not, when it says so."""
+        with RawServer(lambda x: x.send(b"HTTP/1.1 503 Unwell\r\nContent-Length: 0\r\n\r\n")) as server:
+            stack = Stack(tmp_path)
+            stack.ports |= {"gateway": server.port, "flower": server.port}
+            assert stack.check("gateway").returncode == 0
+            assert stack.check("flower").returncode == 1
+        assert stack.check("gateway").returncode == 1

@@ -68,7 +68,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterat
     folder = tmp_path_factory.mktemp("faces")
     config = folder / "packetfs.toml"
     config.write_text(CONFIG)
-    system = start_system(folder, PACKETFS_CONFIG=str(config), PACKETFS_METRICS_PORT=str(metrics_port))
+    more = {"PACKETFS_CONFIG": str(config), "PACKETFS_METRICS_PORT": str(metrics_port)}
+    system = start_system(folder, gateway=True, **more)
     with publishing_to(system.settings):
         yield system
     end_system(system)
@@ -95,6 +96,7 @@ def test_the_fleet_is_the_one_of_the_file(fleet: RunningSystem, url: str) -> Non
         "worker-narrow",
         "upkeep",
         "intake",
+        "gateway",
     }  # type: ignore[call-overload]
     before = {one["name"]: one["health"]["attempts"] for one in shown(fleet, "fleet")["substrates"]}
     assert list(before) == ["local", "dear", "failing", "narrow"]
@@ -220,6 +222,12 @@ def test_doctor_asks_every_endpoint(fleet: RunningSystem) -> None:
     assert "dear@" in found["workers"]["message"]
 
 
+def answers(fleet: RunningSystem) -> bool:
+    """Whether the gateway does; who asks before it is up waits."""
+    with urllib.request.urlopen(f"{fleet.ready['gateway_url']}/openapi.json", timeout=30) as answer:
+        return bool(answer.status == 200)
+
+
 def metrics(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         return answer.read().decode()
@@ -296,27 +304,45 @@ def test_prometheus_scrapes_every_worker(fleet: RunningSystem, prometheus: str, 
     assert (asked(prometheus, "max(packetfs_resubmitted_total)") or {})[""] >= 0
 
 
-class TestStartedAgain:
-    def consumers(self, fleet: RunningSystem, name: str) -> frozenset[str]:
-        places = [one.capabilities for one in load_fleet(fleet.settings)]
-        return open_fleet(fleet.settings, places).consumers(time.time())[name]
+def consumers(fleet: RunningSystem, name: str) -> frozenset[str]:
+    places = [one.capabilities for one in load_fleet(fleet.settings)]
+    return open_fleet(fleet.settings, places).consumers(time.time())[name]
 
-    def test_a_worker_that_stops_consuming(self, fleet: RunningSystem, url: str) -> None:
-        node = f"dear@{os.uname().nodename}"
-        pid = fleet.ready["pids"]["worker-dear"]  # type: ignore[index]
-        wait_until(lambda: node in self.consumers(fleet, "dear"), "it consumes")
-        app.control.cancel_consumer(queue_of("dear"), destination=[node])
-        pending = crc32c.delay(url, length=10, policy={"substrates": ["dear"], "deadline_s": 120})
-        assert alive(pid), "it lives, and does nothing"
-        wait_until(lambda: not alive(pid), "it is ended", 60)
+
+def is_ended(fleet: RunningSystem, name: str) -> None:
+    pid = fleet.ready["pids"][name]  # type: ignore[index]
+    wait_until(lambda: not alive(pid), "it is ended", 60)
+
+
+@pytest.fixture(scope="module")
+def pending(fleet: RunningSystem, url: str) -> Any:
+    """A job for a worker that consumes no more; another one and the gateway hang. They are given their time all at once."""
+    node = f"dear@{os.uname().nodename}"
+    wait_until(lambda: node in consumers(fleet, "dear"), "it consumes")
+    assert answers(fleet)
+    for name in ("worker-failing", "gateway"):
+        os.kill(fleet.ready["pids"][name], signal.SIGSTOP)  # type: ignore[index]
+    app.control.cancel_consumer(queue_of("dear"), destination=[node])
+    pending = crc32c.delay(url, length=10, policy={"substrates": ["dear"], "deadline_s": 120})
+    assert alive(fleet.ready["pids"]["worker-dear"]), "it lives, and does nothing"  # type: ignore[index]
+    return pending
+
+
+class TestStartedAgain:
+    def test_a_worker_that_stops_consuming(self, fleet: RunningSystem, pending: Any) -> None:
+        is_ended(fleet, "worker-dear")
         assert pending.get(timeout=60)["substrate"] == "dear"
 
-    def test_a_worker_that_hangs(self, fleet: RunningSystem, url: str) -> None:
-        pid = fleet.ready["pids"]["worker-failing"]  # type: ignore[index]
-        os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: not alive(pid), "it is ended", 60)
+    @pytest.mark.usefixtures("pending")
+    def test_a_worker_that_hangs(self, fleet: RunningSystem) -> None:
+        is_ended(fleet, "worker-failing")
         node = f"failing@{os.uname().nodename}"
-        wait_until(lambda: node in self.consumers(fleet, "failing"), "another one consumes", 60)
+        wait_until(lambda: node in consumers(fleet, "failing"), "another one consumes", 60)
+
+    @pytest.mark.usefixtures("pending")
+    def test_a_gateway_that_hangs(self, fleet: RunningSystem) -> None:
+        is_ended(fleet, "gateway")
+        assert answers(fleet), "at the address that it had"
 
     def test_upkeep(self, fleet: RunningSystem) -> None:
         pid = fleet.ready["pids"]["upkeep"]  # type: ignore[index]

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from packetfs_compute import metrics
+from packetfs_compute.gateway import lending
 
 MONITORING = Path(__file__).parents[2] / "monitoring"
 PROMETHEUS = MONITORING / "prometheus"
@@ -39,11 +40,12 @@ def promtool(*arguments: str) -> str:
 
 
 def served() -> set[str]:
-    """The names of a worker's metrics: what it counts, and what it says of the fleet."""
+    """The names of metrics: what a worker counts, what it says of the fleet, and what a gateway's hub counts."""
     counted = {family.name for family in metrics._OWN.collect()}
     source = Path(metrics.__file__).read_text("utf-8")
     shared = set(re.findall(r'(?:GaugeMetricFamily|CounterMetricFamily)\(\s*"(packetfs_\w+)"', source))
-    return counted | shared | {name for name, _, _ in metrics._GAUGES}
+    hub = {f"packetfs_browsers_{name}" for name in lending.COUNTED}
+    return counted | shared | hub | {name for name, _, _ in metrics._GAUGES}
 
 
 def named(expression: str) -> set[str]:
@@ -68,7 +70,7 @@ def test_a_rule_is_about_metrics_that_there_are(rule: dict[str, Any]) -> None:
     assert named(rule["expr"]) <= served()
 
 
-def test_all_that_a_worker_serves_is_watched() -> None:
+def test_all_that_is_served_is_watched() -> None:
     assert served() == {
         name for text in [*QUERIES, *(rule["expr"] for rule in [*RULES, *ALERTS])] for name in named(text)
     }

@@ -199,7 +199,7 @@ def test_a_second_up_says_that_there_is_a_first(system):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_up_ends_with_nothing_left(tmp_path, how):
-    system = start_system(tmp_path)
+    system = start_system(tmp_path, gateway=True)
     everything = descendants(system.process.pid)
     assert len(everything) >= 3
     assert system.stop(how) == 0
@@ -209,7 +209,7 @@ def test_up_ends_with_nothing_left(tmp_path, how):
 
 
 def test_kill_9_leaves_no_orphan_and_no_obstacle(tmp_path):
-    system = start_system(tmp_path)
+    system = start_system(tmp_path, gateway=True)
     everything = descendants(system.process.pid)
     assert system.stop(signal.SIGKILL) == -signal.SIGKILL
     end_system(system)
@@ -321,7 +321,8 @@ def test_up_says_where_everything_is_and_how_to_use_it(tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30)[1] == "packetfs stopped\n"
     assert process.returncode == 0
-    for expected in ("Ctrl-C stops it", f"unix://{tmp_path}/data/redis.sock", f"{tmp_path}/data/*.log", "packetfs run"):
+    for expected in ("Ctrl-C stops it", f"unix://{tmp_path}/data/redis.sock", f"{tmp_path}/data/*.log", "packetfs run",
+                     "open:                http://127.0.0.1:"):  # fmt: skip
         assert expected in said
 
 

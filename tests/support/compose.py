@@ -80,6 +80,8 @@ class Stack:
     keys: str = ""
     source_url: str = ""
     """An object to compute on; nothing here reads it."""
+    key: str = ""
+    """One for the gateway; nor this."""
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -151,7 +153,8 @@ class Stack:
         assert kind == "CMD", "a shell's would run with this machine's tools"
         argv = [self._here(word, service) for word in argv]
         if "--end" in argv:  # in the container it is process 1
-            argv[argv.index("--end") + 1] = str(self.processes[service].pid)
+            running = self.processes.get(service)
+            argv[argv.index("--end") + 1] = "0" if running is None else str(running.pid)  # 0: none is ended
         return subprocess.run(
             [*argv, *more], env=self.environ(service), cwd=DEPLOY, capture_output=True, text=True, timeout=30
         )
@@ -169,7 +172,7 @@ class Stack:
 
     def _here(self, word: str, service: str) -> str:
         """Return a word of the file as it is on this machine."""
-        port = str(self.ports[service])
+        flower, gateway, prometheus = (self.ports[name] for name in ("flower", "gateway", "prometheus"))
         here = {
             "@redis:6379": f"@127.0.0.1:{self.ports['redis']}",
             "/etc/packetfs/packetfs.toml": str(self.toml),
@@ -178,10 +181,11 @@ class Stack:
             "/tmp/": f"{self.directory(service)}/",
             "upkeep@upkeep": f"upkeep@{os.uname().nodename}",
             "--address=0.0.0.0": "--address=127.0.0.1",
-            "0.0.0.0:9090": f"127.0.0.1:{port}",
-            "127.0.0.1:9090": f"127.0.0.1:{port}",
-            "--port=5555": f"--port={port}",
-            "127.0.0.1:5555": f"127.0.0.1:{port}",
+            "0.0.0.0:9090": f"127.0.0.1:{prometheus}",
+            "127.0.0.1:9090": f"127.0.0.1:{prometheus}",
+            "--port=5555": f"--port={flower}",
+            "127.0.0.1:5555": f"127.0.0.1:{flower}",
+            "8765": str(gateway),
         }
         return re.sub("|".join(map(re.escape, here)), lambda match: here[match[0]], word)
 

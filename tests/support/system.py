@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ PACKETFS = [sys.executable, "-m", "packetfs_compute"]
 CELERY = [sys.executable, "-m", "celery", "-A", "packetfs_compute"]
 ROOT = Path(__file__).parents[2]
 
+Done = subprocess.CompletedProcess[str]
+
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
     """An environment whose only PACKETFS_* variables are these, and from which the checkout can be imported."""
@@ -31,6 +33,7 @@ def environment(data_dir: Path, **more: str) -> dict[str, str]:
         "PACKETFS_DATA_DIR": str(data_dir),
         "PACKETFS_ALLOW_PRIVATE_SOURCES": "127.0.0.0/8",
         "PACKETFS_CONNECT_TIMEOUT_S": "2",
+        "PACKETFS_GATEWAY_PORT": "0",
         "PYTHONPATH": str(ROOT),
         **more,
     }
@@ -50,12 +53,15 @@ class RunningSystem:
     def settings(self) -> Settings:
         return load_settings(self.environ, None)
 
-    def run(self, *argv: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command in the system's environment, as from another shell."""
-        return subprocess.run(argv, env=self.environ, cwd=self.files, capture_output=True, text=True, timeout=timeout_s)
+    def run(self, *argv: str, timeout_s: float = 60, pass_fds: Sequence[int] = (), **more: str) -> Done:
+        """Run a command in the system's environment, with ``more`` variables, as from another shell."""
+        return subprocess.run(
+            argv, env=self.environ | more, cwd=self.files, pass_fds=pass_fds,
+            capture_output=True, text=True, timeout=timeout_s,
+        )  # fmt: skip
 
-    def packetfs(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run(*PACKETFS, *arguments)
+    def packetfs(self, *arguments: str, **more: str) -> Done:
+        return self.run(*PACKETFS, *arguments, **more)
 
     def worker_pids(self) -> list[int]:
         worker = self.ready["pids"]["worker"]  # type: ignore[index]
@@ -66,14 +72,16 @@ class RunningSystem:
         return self.process.wait(30)
 
 
-def start_system(folder: Path, **more: str) -> RunningSystem:
+def start_system(folder: Path, *arguments: str, gateway: bool = False, **more: str) -> RunningSystem:
+    """Start one. ``gateway``: with its own, which takes a second of a CPU that most tests have no use for."""
     files = folder / "files"
     files.mkdir()
     data_dir = folder / "data"
     environ = environment(data_dir, PACKETFS_FILE_ROOTS=str(files), PACKETFS_CONCURRENCY="2") | more
     process = subprocess.Popen(
-        [*PACKETFS, "up", "--json"], env=environ, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*PACKETFS, "up", "--json", *([] if gateway else ["--no-gateway"]), *arguments],
+        env=environ, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
