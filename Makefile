@@ -23,7 +23,8 @@ demo: $(STAMP)  ## Watch it work: real bytes over HTTP, through Redis and Celery
 test: $(STAMP) $(NPM) tools  ## Run every test, and print the coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not integration" --numprocesses 3 --dist worksteal
-	$(BIN)/coverage run -m pytest -m integration
+	$(BIN)/coverage run -m pytest -m "integration and not alone" --numprocesses 2 --dist loadfile
+	$(BIN)/coverage run -m pytest -m alone
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -71,7 +72,7 @@ lock: $(STAMP)  ## Pin anew what is installed: for development, as tools, and in
 	$(COMPILE) requirements/tools.in --output-file requirements/tools.txt
 	$(COMPILE) --constraint requirements/dev.txt deploy/build.in --output-file deploy/build.txt
 	$(COMPILE) --constraint requirements/dev.txt deploy/server.in --output-file deploy/server.txt
-	$(COMPILE) --constraint requirements/dev.txt --extra flower setup.cfg --output-file deploy/worker.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra flower --extra gateway setup.cfg --output-file deploy/worker.txt
 
 kit: $(NPM)  ## Install what places are built and deployed with, into .tools: node, zig, sam, aws, hadolint
 

@@ -29,7 +29,7 @@ from packetfs_compute.routing.breaker import state_at
 from packetfs_compute.substrates import load_fleet
 from tasks import crc32c
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(180)]
 
 LENGTH = 8 << 10
 DATA = random.Random(3).randbytes(1 << 20)
