@@ -52,6 +52,7 @@ bench: $(STAMP) $(NPM) tools  ## Measure the kernels, HTTP reading, publishing a
 	$(BIN)/python benchmarks/http_range.py
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/substrates.py
+	$(BIN)/python benchmarks/browsers.py
 
 sanitize: $(STAMP)  ## Run the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	rm -rf build/sanitize && mkdir -p build/sanitize

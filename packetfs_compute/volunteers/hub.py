@@ -28,6 +28,7 @@ __all__ = ["Hub"]
 
 _RETRY_AFTER_S: Final = 1.0
 _LATE_S: Final = 0.1
+_DRAWS: Final = 8
 _DEFAULT_LIMITS: Final = Limits()
 
 
@@ -57,6 +58,8 @@ class Hub:
         self._limits, self._clock, self._wall = limits, clock, wall
         self._rng = rng or random.SystemRandom()
         self._sessions: dict[str, Session] = {}
+        self._drawn_from: list[Session] = []
+        """The same, so that one can be drawn at random without a look at all."""
         self._known: dict[str, Reputation] = {}
         """What was last heard of the connected accounts, so that choosing one asks nobody."""
         self._arriving = 0
@@ -78,7 +81,8 @@ class Hub:
             await self._listen(session, connection)
             await session.close(Close.GOING, "goodbye")
         finally:
-            self._sessions.pop(session.id, None)
+            if self._sessions.pop(session.id, None) is not None:
+                self._drawn_from.remove(session)
             await session.close(Close.GOING, "goodbye")
             if not any(other.party.account == session.party.account for other in self._sessions.values()):
                 self._known.pop(session.party.account, None)
@@ -103,6 +107,7 @@ class Hub:
                 await session.welcome()
                 self._known[account] = reputation
                 self._sessions[session.id] = session
+                self._drawn_from.append(session)
                 return session
         finally:
             self._arriving -= 1
@@ -228,16 +233,17 @@ class Hub:
         Where it failed, by being lost, by its own fault, or by saying what cannot be an answer, return whose it is.
         """
         now = self._wall()
-        fitting = [
-            session
-            for session in self._sessions.values()
-            if self._ready(session, now)
-            and (asked.program.length or 0) <= session.range_bytes
-            and fit(session.party, self._known[session.party.account])
-        ]
-        if not fitting:
+
+        def fits(session: Session) -> bool:
+            return (
+                self._ready(session, now)
+                and (asked.program.length or 0) <= session.range_bytes
+                and fit(session.party, self._known[session.party.account])
+            )
+
+        session = self._drawn(fits)
+        if session is None:
             return None
-        session = self._rng.choice(fitting)
         handed = replace(asked, timeout_ms=self.left_ms(until))
         try:
             raw = await session.run(handed.to_wire())
@@ -253,6 +259,18 @@ class Hub:
                 await self._judge.record(session.party, "failed")
             return session.party
         return Claim(session.party, answer)
+
+    def _drawn(self, fits: Callable[[Session], bool]) -> Session | None:
+        """Return one at random of those that fit; ``None`` where none does.
+
+        Drawing from all until one fits is drawing from those that fit. Where few do, they are looked for.
+        """
+        for _ in range(min(_DRAWS, len(self._drawn_from))):
+            session = self._rng.choice(self._drawn_from)
+            if fits(session):
+                return session
+        fitting = [session for session in self._drawn_from if fits(session)]
+        return self._rng.choice(fitting) if fitting else None
 
     def _ready(self, session: Session, now: float) -> bool:
         account = session.party.account

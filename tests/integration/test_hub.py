@@ -375,11 +375,12 @@ class TestAfterABan:
             busy = await w.join("mallory", silent, known=VETERAN)
             held = asyncio.create_task(w.hub.compute(request(1)))
             await until(lambda: bool(busy.asked))
-            await w.join("mallory", liar)
+            other = await w.join("mallory", liar)
             alice = await w.join("alice")
             alice.wire.tell(type="pause")
             await asyncio.sleep(0.01)
             lied = asyncio.create_task(w.hub.compute(request(2)))
+            await until(lambda: bool(other.asked))
             alice.wire.tell(type="resume")
             assert values(await lied) == values(said(request(2)))
             assert (await busy.wire.closed)[0] == Close.BANNED
