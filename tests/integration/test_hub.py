@@ -375,13 +375,21 @@ class TestAfterABan:
             busy = await w.join("mallory", silent, known=VETERAN)
             held = asyncio.create_task(w.hub.compute(request(1)))
             await until(lambda: bool(busy.asked))
-            other = await w.join("mallory", liar)
+            back = asyncio.Event()
+
+            async def lying_later(browser: Browser, lease: str, asked: dict[str, Any]) -> None:
+                await back.wait()
+                await liar(browser, lease, asked)
+
+            other = await w.join("mallory", lying_later)
             alice = await w.join("alice")
             alice.wire.tell(type="pause")
             await asyncio.sleep(0.01)
             lied = asyncio.create_task(w.hub.compute(request(2)))
             await until(lambda: bool(other.asked))
             alice.wire.tell(type="resume")
+            await until(lambda: w.hub.stats().idle == 1)
+            back.set()
             assert values(await lied) == values(said(request(2)))
             assert (await busy.wire.closed)[0] == Close.BANNED
             assert values(await held) == values(said(request(1)))
