@@ -44,7 +44,8 @@ def assess(members: Sequence[Member], consumers: Mapping[str, Collection[str]], 
         if not consumers.get(name):
             unwell.append({"what": "queue", "name": name, "message": f"nobody consumes {queue_of(name)}"})
         breaker = member.health.breaker
-        if state_at(breaker, now) == "open":
+        # That nobody lends a browser now is no fault of the system.
+        if state_at(breaker, now) == "open" and member.place.kind != "browser":
             again_s = max(0.0, breaker.until - now)
             unwell.append({"what": "breaker", "name": name, "message": f"open for {again_s:.0f} s more"})
     if overdue_s > _SILENT_S:

@@ -5,11 +5,14 @@ and never "own": a policy that asks for places of ours keeps its jobs, and its U
 own checks ask for such places.
 """
 
-from packetfs_compute.errors import ConfigurationError
+from http import HTTPStatus
+
+from packetfs_compute.errors import ConfigurationError, Internal, JobError
 from packetfs_compute.places import SubstrateSpec
 from packetfs_compute.routing import Capabilities
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates.endpoint import EndpointSubstrate
+from packetfs_compute.substrates.transport import Reply
 
 __all__ = ["BrowserSubstrate"]
 
@@ -36,3 +39,8 @@ class BrowserSubstrate(EndpointSubstrate):
             bytes_per_s=4e6,
         )
         super().__init__(spec, settings, defaults)
+
+    def _unhealthy(self, reply: Reply) -> JobError:
+        if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return Internal("no browser is connected", {"hint": "open /browser/lend.html of the gateway in one"})
+        return super()._unhealthy(reply)

@@ -91,12 +91,16 @@ class EndpointSubstrate:
         """Return what the server says of itself; see :class:`~packetfs_compute.substrates.base.Substrate`."""
         reply = self._transport.exchange("GET", f"{self._base}/health", b"", _FIELDS, Deadline.after(timeout_s))
         if reply.status != 200:
-            raise _refusal(reply, None, self._now())
+            raise self._unhealthy(reply)
         return parse_health(json_of(reply.body))
 
     def close(self) -> None:
         """Close the idle connections; it may still be used."""
         self._transport.close()
+
+    def _unhealthy(self, reply: Reply) -> JobError:
+        """Return the error that an answer to ``GET /health`` other than 200 is; a kind may know more of its own."""
+        return _refusal(reply, None, self._now())
 
     def _post(self, path: str, document: Mapping[str, Any], deadline: Deadline) -> Reply:
         body, path = json.dumps(document).encode("ascii"), self._base + path

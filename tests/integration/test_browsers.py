@@ -27,8 +27,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from packetfs_compute import kernels
 from packetfs_compute.conform import Bench, HttpTarget, Key, conform, serving
 from packetfs_compute.conform.origin import Origin
-from packetfs_compute.errors import JobError
+from packetfs_compute.errors import Internal, JobError
+from packetfs_compute.places import SubstrateSpec
+from packetfs_compute.settings import Settings
 from packetfs_compute.signature import HEADER
+from packetfs_compute.substrates import load_substrate
 from packetfs_compute.volunteers.frames import MAX_FRAME
 from packetfs_compute.volunteers.session import Close
 from tasks import crc32c, program
@@ -279,6 +282,9 @@ class TestEndpoint:
             return told.status, told.json
 
         wait_until(lambda: health()[0] == 503, "no browser is there")
+        spec = SubstrateSpec("browser", "browser", url=f"{url}/v1/browsers")
+        with pytest.raises(Internal, match="no browser is connected"):
+            load_substrate("browser", Settings(substrates=(spec,))).health(5)
         assert health()[1]["status"] == "unhealthy"
         with lent(fresh()):
             status, told = health()

@@ -24,3 +24,8 @@ def test_settings_may_trust_it_less() -> None:
 def test_it_needs_the_gateways_address() -> None:
     with pytest.raises(ConfigurationError, match="url"):
         BrowserSubstrate(SubstrateSpec("browser", "browser"), Settings())
+
+
+def test_it_is_never_ones_own() -> None:
+    with pytest.raises(ConfigurationError, match="which browsers are not"):
+        BrowserSubstrate(SubstrateSpec("browser", "browser", url="http://127.0.0.1:8000", trust="own"), Settings())
