@@ -18,8 +18,6 @@ from typing import Any, Final, cast
 import redis
 from celery.app.task import Context
 from kombu.exceptions import EncodeError, KombuError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from packetfs_compute.broker import ResultBackend
 from packetfs_compute.broker.lua import Script
@@ -39,6 +37,7 @@ from packetfs_compute.names import (
 )
 from packetfs_compute.routing import Policy
 from packetfs_compute.settings import Settings
+from packetfs_compute.state import connect
 from packetfs_compute.validation import bad, integer, show
 from packetfs_compute.wire import job_id_of
 
@@ -47,7 +46,6 @@ __all__ = ["MAX_PRIORITY", "Desk", "ErrorInfo", "JobStatus", "State", "Submissio
 MAX_PRIORITY: Final = 9
 """The last to be run; 0 is the first (kombu's order on Redis)."""
 _PROGRAM_TASK: Final = task_of("program")
-_TIMEOUT_S: Final = 5.0
 _MOST_AT_ONCE: Final = 1000
 _CLAIM: Final = Script("claim")
 _ANY: Final = Policy()
@@ -95,12 +93,7 @@ class Desk:
 
     def __init__(self, settings: Settings) -> None:
         self._ttl_s = settings.result_ttl_s
-        self._redis: Any = redis.Redis.from_url(
-            settings.state_url,
-            socket_connect_timeout=settings.connect_timeout_s,
-            socket_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
-        )
+        self._redis: Any = connect(settings)
 
     def close(self) -> None:
         """Let go of the connections; the next call opens new ones."""

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from packetfs_compute.broker.lua import Script
 from packetfs_compute.broker.outcome import error_info
@@ -40,6 +38,7 @@ from packetfs_compute.names import (
 )
 from packetfs_compute.routing.backoff import full_jitter_s
 from packetfs_compute.settings import Settings
+from packetfs_compute.state import connect
 from packetfs_compute.validation import require_object, show
 
 __all__ = ["MAX_JOB_BYTES", "Intake", "is_taking", "parse_job"]
@@ -57,7 +56,6 @@ _ALIVE_S: Final = 10
 _RENEW_S: Final = 3.0
 _WAIT_S: Final = 1.0
 """For a message, before the signs of life are seen to."""
-_TIMEOUT_S: Final = 5.0
 _LONGEST_BACKOFF_S: Final = 2.0
 _FINAL: Final = frozenset({"done", "failed", "cancelled"})
 _FIELDS: Final = frozenset({"job_id", "program", "policy", "priority"})
@@ -115,7 +113,7 @@ class Intake:
         self._ttl_s = settings.result_ttl_s
         self._own = JOBS_PROCESSING + self.name
         self._renewed_s = -_RENEW_S
-        self._redis = _client(settings)
+        self._redis: Any = connect(settings)
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Take messages until ``stop()``, asked between two batches; a Redis or broker that is away is waited for."""
@@ -241,21 +239,12 @@ class Intake:
 def is_taking(settings: Settings, host: str) -> bool:
     """Return whether an instance on ``host`` has lately given a sign of life; raise :class:`BrokerUnavailable`."""
     try:
-        with _client(settings) as client:
+        with connect(settings) as client:
             names = [one.decode("utf-8", "replace") for one in client.smembers(JOBS_INSTANCES)]
             here = [JOBS_ALIVE + name for name in names if name.rsplit("-", 2)[0] == host]
             return bool(here) and bool(client.exists(*here))
     except (redis.RedisError, OSError) as error:
         raise BrokerUnavailable(f"the intake's Redis does not answer: {error}") from error
-
-
-def _client(settings: Settings) -> Any:
-    return redis.Redis.from_url(
-        settings.state_url,
-        socket_connect_timeout=settings.connect_timeout_s,
-        socket_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 1),
-    )
 
 
 def _parsed(message: bytes) -> Submission | _Refused:

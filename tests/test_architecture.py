@@ -44,6 +44,7 @@ FLOORS = {
     "packetfs_compute.routing": 1,
     "packetfs_compute.serving": 1,
     "packetfs_compute.sources": 1,
+    "packetfs_compute.state": 1,
     "packetfs_compute.conform": 2,
     "packetfs_compute.fleet": 2,
     "packetfs_compute.simulator": 2,
@@ -73,9 +74,9 @@ QUEUEING = {"celery", "kombu", "redis"}
 
 MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.celery", "packetfs_compute.cli", "packetfs_compute.desk",
              "packetfs_compute.embedded", "packetfs_compute.gateway", "packetfs_compute.intake", "packetfs_compute.fleet",
-             "packetfs_compute.journal", "packetfs_compute.metrics", "packetfs_compute.upkeep",
+             "packetfs_compute.journal", "packetfs_compute.metrics", "packetfs_compute.state", "packetfs_compute.upkeep",
              "packetfs_compute.volunteers", "packetfs_compute.worker", "tasks"}  # fmt: skip
-"""Who may import it: floors 3 and 4, and the fleet and the volunteers, whose health and reputations are in Redis."""
+"""Who may import it: floors 3 and 4, what connects to it, and the fleet and the volunteers, which keep their state there."""
 
 LATE_IMPORTS = {
     ("packetfs_compute.cli.run", "packetfs_compute.cli.submit"): "with --inline, Celery need not be loaded",

@@ -5,33 +5,28 @@ lease ends, ``…:consumers`` who consumes its queue and how much each runs at o
 Scripts stand in ``scripts/``, one file each, after ``health.lua`` or ``cancelled.lua``, which they share.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from importlib import resources
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from packetfs_compute.errors import BrokerUnavailable, Cancelled
+from packetfs_compute.errors import Cancelled
 from packetfs_compute.fleet.base import LEASE_S, Leased
 from packetfs_compute.names import JOB_STATE, LEDGER_LEASES, LEDGER_OPEN, fleet_key, queue_of
 from packetfs_compute.routing import Capabilities, Health, Member, Outcome, Snapshot
 from packetfs_compute.routing.breaker import Breaker
 from packetfs_compute.settings import Settings
+from packetfs_compute.state import connect, translated
 
 __all__ = ["RedisFleet", "open_fleet"]
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
 _PRIORITY_SUFFIXES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu keeps a list for each of four priorities of a queue (kombu.transport.redis, ``priority_steps`` and ``sep``)."""
+_translated: Final = translated("the fleet's")
 _PUBLISHERS: Final = "packetfs:fleet:publishers"
 _PUBLISHER_S: Final = 5.0
-_TIMEOUT_S: Final = 5.0
 _FORGET_S: Final = 3600
 _INTEGERS: Final = frozenset({"streak", "probe_streak", "attempts", "byte_count", "opened"})
 _NUMBERS: Final = tuple(f.name for f in fields(Health) if f.name not in ("breaker", "in_flight", "depth", "slots"))
@@ -39,24 +34,7 @@ _NUMBERS: Final = tuple(f.name for f in fields(Health) if f.name not in ("breake
 
 def open_fleet(settings: Settings, places: Iterable[Capabilities]) -> "RedisFleet":
     """Return the fleet of ``places`` in the Redis of ``settings``; nothing is connected yet."""
-    timeout_s = settings.connect_timeout_s
-    client = redis.Redis.from_url(
-        settings.state_url, socket_connect_timeout=timeout_s, socket_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 1)
-    )
-    return RedisFleet(client, places)
-
-
-def _translated(call: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Give redis-py's errors this package's name."""
-
-    @functools.wraps(call)
-    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return call(*args, **kwargs)
-        except (redis.RedisError, OSError) as error:
-            raise BrokerUnavailable(f"the fleet's Redis does not answer: {error}") from error
-
-    return wrapper
+    return RedisFleet(connect(settings), places)
 
 
 class RedisFleet:

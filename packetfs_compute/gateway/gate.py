@@ -16,19 +16,17 @@ import redis
 from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.gateway.exposure import is_loopback
 from packetfs_compute.gateway.keys import SCOPES, KeyStore, Scope
 from packetfs_compute.gateway.problems import Refusal
 from packetfs_compute.settings import Settings
+from packetfs_compute.state import options
 from packetfs_compute.validation import show
 
 __all__ = ["Asked", "Caller", "Gate", "Limiter", "own_page"]
 
-_SILENCE_S: Final = 5.0
 _OPEN_SCOPES: Final = frozenset(SCOPES) - {"admin"}
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -54,12 +52,7 @@ class Limiter:
     """Counts requests in a window that moves, in Redis: all gateways of one system count together."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        pool = redis.ConnectionPool.from_url(
-            settings.state_url,
-            socket_connect_timeout=settings.connect_timeout_s,
-            socket_timeout=_SILENCE_S,
-            retry=Retry(NoBackoff(), 1),
-        )
+        pool = redis.ConnectionPool.from_url(settings.state_url, **options(settings))
         storage = RedisStorage("redis://", connection_pool=pool, key_prefix="packetfs:gateway:rates")
         self._rates = MovingWindowRateLimiter(storage)
         self._rate = RateLimitItemPerMinute(settings.gateway_requests_per_minute)

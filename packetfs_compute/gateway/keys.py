@@ -4,22 +4,20 @@ A key holds 256 random bits, so that its plain hash gives nothing away; and it i
 comparison's time depends on how much of it was guessed right.
 """
 
-import functools
 import hashlib
 import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, ParamSpec, TypeVar, get_args
+from typing import Any, Final, Literal, get_args
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from packetfs_compute.errors import BrokerUnavailable, ConfigurationError
+from packetfs_compute.errors import ConfigurationError
 from packetfs_compute.settings import Settings
+from packetfs_compute.state import connect, translated
 
 __all__ = ["MAX_NAME_CHARS", "SCOPES", "Key", "KeyStore", "Scope", "open_keys"]
 
@@ -27,14 +25,11 @@ Scope = Literal["submit", "read", "admin", "browser"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 MAX_NAME_CHARS: Final = 64
 
+_translated: Final = translated("the keys'")
 _KEYS: Final = "packetfs:gateway:keys"
 """A hash from a key's SHA-256, in hex, to what is known of it, as JSON."""
 _SHAPE: Final = re.compile(r"pfs_[A-Za-z0-9_-]{43}")
 _MAX_KEYS: Final = 10_000
-_SILENCE_S: Final = 5.0
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +40,6 @@ class Key:
     name: str
     scopes: tuple[Scope, ...]
     created_at: float
-
-
-def _translated(call: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Give redis-py's errors this package's name."""
-
-    @functools.wraps(call)
-    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return call(*args, **kwargs)
-        except (redis.RedisError, OSError) as error:
-            raise BrokerUnavailable(f"the Redis that holds keys does not answer: {error}") from error
-
-    return wrapper
 
 
 class KeyStore:
@@ -107,13 +89,7 @@ class KeyStore:
 
 def open_keys(settings: Settings) -> KeyStore:
     """Return the keys in the Redis of ``settings``; nothing is connected yet."""
-    client = redis.Redis.from_url(
-        settings.state_url,
-        socket_connect_timeout=settings.connect_timeout_s,
-        socket_timeout=_SILENCE_S,
-        retry=Retry(NoBackoff(), 1),
-    )
-    return KeyStore(client)
+    return KeyStore(connect(settings))
 
 
 def _digest(secret: str) -> str:

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.journal.counts import Tally, summed, tallies
 from packetfs_compute.journal.writer import HOURS, MOST_JOBS, STEP_S
 from packetfs_compute.names import JOURNAL_DONE, JOURNAL_FAILED, JOURNAL_HOURS, JOURNAL_OPENED, JOURNAL_STEPS
 from packetfs_compute.settings import Settings
+from packetfs_compute.state import connect
 
 __all__ = ["STEPS", "JournalReader", "Reading", "open_reader"]
 
@@ -27,7 +26,6 @@ STEPS: Final = 150
 _HOUR_S: Final = 3600
 _FAILURES: Final = 10
 """Of the last jobs, so many are failures if there were any, however many have been done since."""
-_SILENCE_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -114,13 +112,7 @@ class _Memory:
 
 def open_reader(settings: Settings) -> JournalReader:
     """Return a reader of the journal in the Redis of ``settings``; nothing is connected yet."""
-    client = redis.Redis.from_url(
-        settings.state_url,
-        socket_connect_timeout=settings.connect_timeout_s,
-        socket_timeout=_SILENCE_S,
-        retry=Retry(NoBackoff(), 1),
-    )
-    return JournalReader(client)
+    return JournalReader(connect(settings))
 
 
 def _last(done: Iterable[dict[str, Any]], failed: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

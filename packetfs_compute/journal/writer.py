@@ -17,8 +17,6 @@ from itertools import chain
 from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from packetfs_compute.dispatch import Course
 from packetfs_compute.errors import JobError
@@ -30,6 +28,7 @@ from packetfs_compute.result import Attempt
 from packetfs_compute.routing import Outcome
 from packetfs_compute.routing.recovery import Again
 from packetfs_compute.settings import Settings
+from packetfs_compute.state import connect
 
 __all__ = ["HOURS", "MOST_JOBS", "STEP_S", "Journal", "open_journal"]
 
@@ -197,10 +196,4 @@ def open_journal(settings: Settings) -> Journal:
 
     Nothing is tried twice: what was lost on the way may have arrived, and would count double.
     """
-    client = redis.Redis.from_url(
-        settings.state_url,
-        socket_connect_timeout=min(settings.connect_timeout_s, _SILENCE_S),
-        socket_timeout=_SILENCE_S,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Journal(client)
+    return Journal(connect(settings, silence_s=_SILENCE_S, retries=0))

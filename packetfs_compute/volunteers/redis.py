@@ -5,53 +5,28 @@ of trust has confirmed (a list of JSON, the newest first), ``…:doubts:ORIGIN``
 sorted set), ``…:spent:TOKEN`` what may not be used again.
 """
 
-import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.settings import Settings
+from packetfs_compute.state import connect, translated
 from packetfs_compute.volunteers.base import CLOSED_S, DOUBTED_S, KEPT_S, MAX_KEPT
 from packetfs_compute.volunteers.trust import Event, Reputation
 
 __all__ = ["RedisReputations", "open_reputations"]
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
+_translated: Final = translated("the reputations'")
 _PREFIX: Final = "packetfs:volunteers"
-_TIMEOUT_S: Final = 5.0
 _MOMENTS: Final = frozenset({"failed_at", "banned_at"})
 
 
 def open_reputations(settings: Settings) -> "RedisReputations":
     """Return the reputations in the Redis of ``settings``; nothing is connected yet."""
-    client = redis.Redis.from_url(
-        settings.state_url,
-        socket_connect_timeout=settings.connect_timeout_s,
-        socket_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 1),
-    )
-    return RedisReputations(client)
-
-
-def _translated(call: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Give redis-py's errors this package's name."""
-
-    @functools.wraps(call)
-    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return call(*args, **kwargs)
-        except (redis.RedisError, OSError) as error:
-            raise BrokerUnavailable(f"the reputations' Redis does not answer: {error}") from error
-
-    return wrapper
+    return RedisReputations(connect(settings))
 
 
 class RedisReputations:
