@@ -43,6 +43,7 @@ router: Final = APIRouter(prefix="/v1/browsers", tags=["browsers"])
 _MAX_BATCH_BODY: Final = 1 << 20
 _RETRY_AFTER_S: Final = 1
 _POLICY_VIOLATION: Final = 1008
+_TRY_AGAIN_LATER: Final = 1013
 _T = TypeVar("_T")
 
 
@@ -73,8 +74,13 @@ async def join(socket: WebSocket) -> None:
     if not known or context.lending is None or context.stopping:
         await socket.close(_POLICY_VIOLATION)  # before it is accepted: the handshake's answer is 403
         return
-    await socket.accept()
-    await context.lending.hub.serve(_Connection(socket), _network(socket.client.host if socket.client else ""))
+    network = _network(socket.client.host if socket.client else "")
+    try:
+        with context.sockets.place(network):
+            await socket.accept()
+            await context.lending.hub.serve(_Connection(socket), network)
+    except Busy:
+        await socket.close(_TRY_AGAIN_LATER)
 
 
 @router.get("/health", include_in_schema=False)

@@ -17,8 +17,10 @@ from packetfs_compute.gateway.watching import Jobs
 from packetfs_compute.journal import JournalReader
 from packetfs_compute.settings import Settings
 
-__all__ = ["OVERVIEW_S", "Context", "Jobs", "context_of", "needs"]
+__all__ = ["MOST_SOCKETS_EACH", "OVERVIEW_S", "Context", "Jobs", "context_of", "needs"]
 
+MOST_SOCKETS: Final = 6000
+MOST_SOCKETS_EACH: Final = 256
 OVERVIEW_S: Final = 1.0
 """How old what a dashboard is shown may be, and how often it is shown."""
 
@@ -38,6 +40,8 @@ class Context:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     threads: Threads = field(default_factory=Threads)
     streams: Streams = field(default_factory=Streams)
+    sockets: Streams = field(default_factory=lambda: Streams(MOST_SOCKETS, MOST_SOCKETS_EACH))
+    """WebSockets by the network at their other end, those that have not said hello included."""
     turns: Turns = field(default_factory=Turns)
     lending: Lending | None = None
     """The hub for browsers; ``None`` where nothing says who may post programs for them."""

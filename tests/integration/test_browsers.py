@@ -10,6 +10,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from packetfs_compute import kernels
 from packetfs_compute.conform import Bench, HttpTarget, Key, conform, serving
 from packetfs_compute.conform.origin import Origin
 from packetfs_compute.errors import Internal, JobError
+from packetfs_compute.gateway.context import MOST_SOCKETS_EACH
 from packetfs_compute.places import SubstrateSpec
 from packetfs_compute.settings import Settings
 from packetfs_compute.signature import HEADER
@@ -192,6 +194,21 @@ class TestComingIn:
         assert (refused.status, refused.error) == (403, "forbidden")
         rebound = Client(url).post("/v1/browsers/tickets", None, Host="evil.example")
         assert (rebound.status, rebound.error) == (403, "forbidden")
+
+    def test_one_network_has_so_many_and_leaves_room_for_others(self, fresh: Callable[..., Volunteer]) -> None:
+        crowd, alice = fresh(), fresh()
+
+        async def all_of_them() -> None:
+            async with AsyncExitStack() as stack:
+                for _ in range(MOST_SOCKETS_EACH):
+                    await stack.enter_async_context(crowd.opening())
+                with pytest.raises(InvalidStatus) as refused:
+                    await stack.enter_async_context(crowd.opening())
+                assert refused.value.response.status_code == 403
+                await stack.enter_async_context(alice.opening())
+
+        asyncio.run(all_of_them())
+        wait_until(lambda: self.handshake(crowd) == 101, "there is room again")
 
     def test_a_thousand_hostile_messages(
         self, lending: RunningSystem, url: str, source: str, fresh: Callable[..., Volunteer]
