@@ -33,7 +33,7 @@ def without(reason: str) -> None:
     """Warn that there will be no extension."""
     sys.stderr.write(
         f"warning: packetfs_compute is installed WITHOUT its C kernels ({reason}).\n"
-        "         Results are the same; they take 2 to 300 times as long. A C compiler (gcc, clang, MSVC) and a\n"
+        "         Results are the same; they take 5 to 1,000 times as long. A C compiler (gcc, clang, MSVC) and a\n"
         "         reinstall mend it; `packetfs doctor` says which kernels are in use.\n"
     )
 

@@ -51,6 +51,10 @@ class Timing:
         """Sum up the samples, one a round."""
         return cls(min(samples_s), statistics.median(samples_s), len(samples_s))
 
+    def of_each(self, count: int) -> "Timing":
+        """Return the timing of one of ``count`` equal parts of the call."""
+        return Timing(self.best_s / count, self.median_s / count, self.rounds)
+
     def rate(self, count: int) -> float:
         """Return GB/s (10**9 bytes a second) of the best round, for a call over ``count`` bytes."""
         return count / self.best_s / 1e9

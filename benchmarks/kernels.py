@@ -1,30 +1,38 @@
 """The kernels against their peers: every op on every implementation, and all five fused, in one process.
 
-    python benchmarks/kernels.py                          # 4 KiB, 64 KiB, 1 MiB and 64 MiB; about two minutes
+    python benchmarks/kernels.py                          # 4 KiB to 256 MiB; some minutes
     python benchmarks/kernels.py --quick                  # fewer sizes and rounds
-    python benchmarks/kernels.py --sizes 16KiB 256MiB --json out.json
+    python benchmarks/kernels.py --sizes 16KiB 64MiB --json out.json --svg out.svg
 
-Peers are used where they can be imported (numpy, crc32c, google-crc32c, awscrt, numba, fnvhash), and what is missing is
-named. Before anything is timed its value is checked: on 4 KiB against the implementation in Python, then at each
-size against all the others.
+Peers are used where they can be imported (numpy, crc32c, google-crc32c, awscrt, numba, fnv-c, fnvhash), and what is
+missing is named. Before anything is timed its value is checked: on 4 KiB against the implementation in Python, then at
+each size against all the others.
 
-The *read limit* is the fastest plain read of the same bytes that can be called from Python: libc's ``memchr`` over all
-of them (``bytes.find`` of a byte that does not occur), or numpy's sum over 64-bit words, whichever is faster here.
+The *read limit* is the fastest plain read of the same bytes: loads in a loop in C (``read_limit.c``, if there is a ``cc``),
+libc's ``memchr`` over all of them (``bytes.find`` of a byte that does not occur), or numpy's sum over 64-bit words. In
+cache the loop in C is not called anew for each pass: no function that Python calls can reach it at 4 KiB.
 What would take over half a second at a size, such as a loop in Python, is left out of that size.
 """
 
+import argparse
+import ctypes
 import importlib
 import operator
 import random
+import shutil
+import subprocess
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, reduce
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from _harness import Timing, facts, interleaved, machine, markdown, options, ratio, size, size_text, write_json
+from _panels import Line, panels
 
 from packetfs_compute import kernels
 
@@ -36,6 +44,9 @@ STEPS = tuple((op, imm or 0) for op, imm in FUSED)
 SEEDS = [kernels.FNV64_OFFSET if op == "fnv64" else 0 for op in OPS]
 PRIME = 0x100000001B3
 TOO_SLOW_S = 0.5
+READ_AT_LEAST = 4 << 20
+"""Bytes that one call of a loop in C reads, in as many passes as it takes."""
+COMBINED = {"64 KiB": 64 << 10, "an odd length": 123_456_789, "2^53 - 1": (1 << 53) - 1}
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,11 @@ class Candidate:
     kind: str  # "ours" (what a caller gets), "implementation", "peer", "scale" (computes another thing) or "read"
     make: Callable[[bytes], Callable[[], object]]
     value: Callable[[Any], object] = int
+    in_passes: bool = False  # one call is passes(size) over the data
+
+    def passes(self, count: int) -> int:
+        """Return how often one call goes over ``count`` bytes."""
+        return max(1, READ_AT_LEAST // count) if self.in_passes else 1
 
 
 def bind(function: Callable[..., object], *rest: object) -> Callable[[bytes], Callable[[], object]]:
@@ -54,7 +70,8 @@ def bind(function: Callable[..., object], *rest: object) -> Callable[[bytes], Ca
 
 
 def ours() -> Iterator[Candidate]:
-    bound = {name: kernels.using(name) for names in kernels.implementations().values() for name in names}
+    longest_first = sorted(kernels.implementations().values(), key=len, reverse=True)
+    bound = {name: kernels.using(name) for names in longest_first for name in names}
     for op, names in kernels.implementations().items():
         yield Candidate(op, f"kernels.{op}", "ours", bind(getattr(kernels, op), *ARGUMENTS[op]))
         for name in names:
@@ -83,6 +100,29 @@ def standard_library() -> Iterator[Candidate]:
     yield Candidate("crc32c", "zlib.crc32 (for scale)", "scale", bind(zlib.crc32))
     yield Candidate("counteq", "bytes.count", "peer", lambda d: partial(d.count, bytes([IMM])))
     yield Candidate("fnv64", "loop in Python", "peer", bind(fnv_loop))
+
+
+def reads_in_c() -> Iterator[Candidate]:
+    """Yield loops of loads for each width that this CPU has, in one part and in four; none where there is no compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(__file__).with_name("read_limit.c"), Path(folder) / "read_limit.so"
+        subprocess.run([compiler, "-O2", "-shared", "-fPIC", source, "-o", library], check=True)
+        loaded = ctypes.CDLL(str(library))
+    loaded.widest.restype = ctypes.c_size_t
+    for width in (16, 32, 64):
+        if width <= loaded.widest():
+            read = getattr(loaded, f"read_{width}")
+            read.argtypes = (ctypes.c_char_p, *[ctypes.c_size_t] * 3)
+            for parts in (1, 4):
+                label = f"C, {width} bytes a load" + (", four parts" if parts > 1 else "")
+                yield Candidate("read", label, "read", partial(bind_read, read, parts), in_passes=True)
+
+
+def bind_read(read: Callable[..., object], parts: int, data: bytes) -> Callable[[], object]:
+    return partial(read, data, len(data), max(1, READ_AT_LEAST // len(data)), parts)
 
 
 def copy(data: bytes) -> Callable[[], object]:
@@ -154,18 +194,29 @@ PEERS = {
     "crc32c": one_peer("crc32c", "crc32c (PyPI)", "crc32c"),
     "google_crc32c": one_peer("crc32c", "google-crc32c", "value"),
     "awscrt.checksums": one_peer("crc32c", "awscrt", "crc32c"),
+    "fnv_c": one_peer("fnv64", "fnv-c", "fnv1a_64"),
     "fnvhash": one_peer("fnv64", "fnvhash", "fnv1a_64"),
 }
 
 
 def importable() -> tuple[list[Candidate], list[str]]:
-    found, missing = list(standard_library()), []
+    found, missing = [*standard_library(), *reads_in_c()], []
     for name, peers in PEERS.items():
         try:
             found += peers(importlib.import_module(name))
         except ImportError:
             missing.append(name.partition(".")[0].replace("_", "-"))
     return found, missing
+
+
+def too_slow(candidate: Candidate, data: bytes) -> bool:
+    """Return whether a call over ``data`` would take too long, from one over the first 64 KiB of it."""
+    some = data[: 64 << 10]
+    call = candidate.make(some)
+    call()
+    started_s, _ = time.perf_counter(), call()
+    took_s = (time.perf_counter() - started_s) / candidate.passes(len(some))
+    return took_s * len(data) / len(some) > TOO_SLOW_S
 
 
 def checked(candidates: list[Candidate], data: bytes) -> dict[Candidate, Callable[[], object]]:
@@ -177,13 +228,11 @@ def checked(candidates: list[Candidate], data: bytes) -> dict[Candidate, Callabl
     calls: dict[Candidate, Callable[[], object]] = {}
     for candidate in candidates:
         call = candidate.make(small)
-        call()  # numba compiles here
-        started_s, raw = time.perf_counter(), call()
-        took_s = time.perf_counter() - started_s
+        raw = call()  # numba compiles here
         compared = candidate.kind not in ("read", "scale")
         if compared and candidate.value(raw) != expected[candidate.op]:
             raise SystemExit(f"{candidate.op}: {candidate.name} gives another value on 4 KiB")
-        if took_s * len(data) / len(small) > TOO_SLOW_S:
+        if too_slow(candidate, data):
             continue
         calls[candidate] = candidate.make(data)
         value = candidate.value(calls[candidate]()) if compared else None
@@ -208,40 +257,99 @@ def ratios(timings: dict[Candidate, Timing], size: int) -> list[dict[str, Any]]:
     return found
 
 
-def show(size: int, rows: list[dict[str, Any]]) -> None:
+def show(ratios_at: dict[int, list[dict[str, Any]]]) -> None:
+    """Print what a caller gets at every size, then every implementation beside the read limit."""
     active, table = kernels.active(), []
-    heads = ("op", "ours on", "ours / best peer", "ours / read limit", "GB/s", "best peer, GB/s")
-    for row in rows:
-        on = row["on"] + (f" (**{active.get(row['op'], 'best of each')}**)" if row["kind"] == "ours" else "")
-        peer = f"{row['best_peer']} {ratio(row['peer_gb_s'])}" if row["best_peer"] else "-"
-        table.append((row["op"], on, *map(ratio, (row["to_best_peer"], row["to_read_limit"], row["gb_s"])), peer))
-    print(f"\n### {size_text(size)}\n\n{markdown(heads, table, left=2)}")
+    for count, rows in ratios_at.items():
+        for row in rows:
+            if row["kind"] == "ours":
+                peer = f"{row['best_peer']} {ratio(row['peer_gb_s'])}" if row["best_peer"] else "-"
+                numbers = map(ratio, (row["to_best_peer"], row["to_read_limit"], row["gb_s"]))
+                table.append((size_text(count), row["op"], active.get(row["op"], "best of each"), *numbers, peer))
+    heads = ("size", "op", "runs on", "ours / best peer", "ours / read limit", "GB/s", "best peer, GB/s")
+    print(f"\n### What a caller gets\n\n{markdown(heads, table, left=3)}")
+    shares: dict[tuple[str, str], dict[int, float]] = {}
+    for count, rows in ratios_at.items():
+        for row in rows:
+            if row["kind"] == "implementation":
+                shares.setdefault((row["op"], row["on"]), {})[count] = row["to_read_limit"]
+    lines = [(*key, *(ratio(by.get(count)) for count in ratios_at)) for key, by in shares.items()]
+    heads = ("op", "implementation", *map(size_text, ratios_at))
+    print(f"\n### Every implementation / read limit\n\n{markdown(heads, lines, left=2)}")
+
+
+def show_others(rates: dict[Candidate, dict[int, float]], sizes: list[int]) -> None:
+    others = [c for c in rates if c.kind in ("peer", "scale", "read")]
+    table = sorted((c.op, c.name, *(ratio(rates[c].get(count)) for count in sizes)) for c in others)
+    print(f"\n### Peers and limits, GB/s\n\n{markdown(('of', 'what', *map(size_text, sizes)), table, left=2)}")
+
+
+def drawn(rates: dict[Candidate, dict[int, float]], sizes: list[int]) -> str:
+    """Return the chart: every rate as a share of the read limit at its size. Loops in Python would flatten all else."""
+    limit = {count: max(by[count] for c, by in rates.items() if c.kind == "read") for count in sizes}
+    charts: dict[str, list[Line]] = {op: [] for op in (*OPS, "fused")}
+    for c, by in rates.items():
+        shares = [by[count] / limit[count] if count in by else None for count in sizes]
+        best = kernels.active().get(c.op, "")
+        if c.op not in charts or c.kind == "scale" or c.name in ("python", "fnvhash", "loop in Python", best):
+            continue
+        if c.kind == "ours":
+            charts[c.op].append(Line(f"ours, {best}" if best else "ours", shares, "ours"))
+        elif c.kind == "peer" or c.op != "fused":
+            charts[c.op].append(Line(c.name.partition(" (")[0], shares, "peer" if c.kind == "peer" else "other"))
+    return panels("Bytes a second, as a share of the read limit", [size_text(count) for count in sizes], charts)
+
+
+def combine(rounds: int) -> None:
+    """Print how long ``crc32c_combine`` takes, call and all."""
+    calls = {
+        (name, label): partial(kernels.using(name).crc32c_combine, 0x12345678, 0x9ABCDEF0, length)
+        for name in kernels.implementations()["crc32c"]
+        for label, length in COMBINED.items()
+    }
+    timings = interleaved(calls, rounds)
+    names = dict.fromkeys(name for name, _ in calls)
+    table = [(name, *(ratio(timings[name, label].best_s * 1e9) for label in COMBINED)) for name in names]
+    print(f"\n### crc32c_combine, ns a call\n\n{markdown(('on', *COMBINED), table)}")
+
+
+def without_zeros(count: int) -> bytes:
+    """Return random bytes without the byte 0, so that memchr reads all of them; from 16 MiB on they repeat."""
+    piece = random.Random(1).randbytes(min(count, 16 << 20)).replace(b"\0", b"\1")
+    return (piece * -(-count // len(piece)))[:count]
+
+
+def parsed() -> argparse.Namespace:
+    parser = options("The kernels against their peers.", rounds=30)
+    default = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20, 256 << 20]
+    parser.add_argument("--sizes", nargs="+", type=size, default=default)
+    parser.add_argument("--svg", type=Path, help="draw a chart into this file")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = options("The kernels against their peers.", rounds=30)
-    parser.add_argument("--sizes", nargs="+", type=size, default=[4 << 10, 64 << 10, 1 << 20, 64 << 20])
-    chosen = parser.parse_args()
-    sizes, rounds = ([64 << 10, 1 << 20], 5) if chosen.quick else (chosen.sizes, chosen.rounds)
+    chosen = parsed()
+    sizes, rounds = ([64 << 10, 1 << 20], 5) if chosen.quick else (sorted(set(chosen.sizes)), chosen.rounds)
     peers, missing = importable()
     candidates = [*ours(), *peers]
     described = machine() | {"missing peers": missing, "best of interleaved rounds": rounds}
     document: dict[str, Any] = {"machine": described, "sizes": {}}
     print(facts(described))
-    others: dict[Candidate, list[str]] = {c: [] for c in candidates if c.kind in ("peer", "scale", "read")}
+    rates: dict[Candidate, dict[int, float]] = {c: {} for c in candidates}
     for count in sizes:
-        # Without the byte 0, so that memchr reads all of it.
-        data = random.Random(1).randbytes(count).replace(b"\0", b"\1")
-        timings = interleaved(checked(candidates, data), rounds)
-        rows = ratios(timings, count)
-        show(count, rows)
-        for candidate, rates in others.items():
-            rates.append(ratio(timings[candidate].rate(count)) if candidate in timings else "-")
+        data = without_zeros(count)
+        # Of a call that takes a tenth of a second a few rounds are as good as many of a short one.
+        timings = interleaved(checked(candidates, data), rounds if count < 64 << 20 else min(rounds, 12))
+        timings = {c: t.of_each(c.passes(count)) for c, t in timings.items()}
+        for candidate, timing in timings.items():
+            rates[candidate][count] = timing.rate(count)
         raw = [{"op": c.op, "name": c.name, "kind": c.kind, **vars(t)} for c, t in timings.items()]
-        document["sizes"][count] = {"ratios": rows, "timings": raw}
-    print("\n### Peers and limits, GB/s\n")
-    table = sorted((c.op, c.name, *rates) for c, rates in others.items())
-    print(markdown(("of", "what", *map(size_text, sizes)), table, left=2))
+        document["sizes"][count] = {"ratios": ratios(timings, count), "timings": raw}
+    show({count: found["ratios"] for count, found in document["sizes"].items()})
+    show_others(rates, sizes)
+    combine(rounds)
+    if chosen.svg:
+        chosen.svg.write_text(drawn(rates, sizes), "utf-8")
     if chosen.json:
         write_json(chosen.json, document)
 

@@ -54,8 +54,6 @@ _FLAGS: Final = (
     "-Werror",
     "-Wl,--build-id=none",
 )
-_CPU_FLAGS: Final = {"x86_64": ("-mcrc32",), "arm64": ()}
-"""clang counts CRC32 as a feature of its own, beside SSE 4.2. Only its intrinsics emit it."""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can hold."""
 _MODE: Final = 0o100644 << 16
@@ -129,7 +127,7 @@ def _extension(arch: str, headers: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "_native.so"
         target = f"{ARCHITECTURES[arch]}-linux-gnu.{_GLIBC}"
-        command = [*_zig(), "cc", "-target", target, *_FLAGS, *_CPU_FLAGS[arch], f"-I{headers}", "-o", str(library)]
+        command = [*_zig(), "cc", "-target", target, *_FLAGS, f"-I{headers}", "-o", str(library)]
         sources = sorted(str(path) for path in _CSRC.glob("*.c"))
         done = subprocess.run([*command, *sources], capture_output=True, text=True, check=False, cwd=folder)  # noqa: S603
         if done.returncode:

@@ -22,10 +22,15 @@ from kernel_vectors import (
 
 from packetfs_compute import kernels
 
-every_kernel = pytest.mark.parametrize("kernel", [pytest.param(Kernel(*case), id="-".join(case)) for case in CASES])
+EACH = [pytest.param(Kernel(*case), id="-".join(case)) for case in CASES]
+every_kernel = pytest.mark.parametrize("kernel", EACH)
+every_kernel_in_c = pytest.mark.parametrize("kernel", [each for each in EACH if not str(each.id).endswith("python")])
 
-# Around what a kernel may treat apart: vectors, the three CRC streams, blocks of the fused pass and of the fallback.
-EDGES = [256, 3 * 256, 1024, 3 * 1024, 4096, 3 * 4096, 6 * 4096, 64 << 10, 128 << 10, 192 << 10]
+# Around what a kernel may treat apart: vectors, turns before a counter of bytes is full (128 of 64 bytes, 255 of 128 and
+# of 256), the CRC's blocks, blocks of the fused pass and of the fallback.
+TURNS = [128 * 64, 255 * 128, 255 * 256, 2 * 255 * 256]
+CRC_BLOCKS = [1352, 16_072, 16_072 + 1352, 4096, 16_000, 20_096, 8128, 21_248, 29_376]
+EDGES = [256, 3 * 256, 1024, 6 * 1024, 3 * 4096, 6 * 4096, *TURNS, *CRC_BLOCKS, 64 << 10, 128 << 10, 192 << 10]
 LENGTHS = sorted({edge + near for edge in EDGES for near in range(-9, 10)})
 LONG = (1 << 20) + 3
 
@@ -35,8 +40,13 @@ def lengths_for(kernel: Kernel) -> list[int]:
 
 
 @cache
+def every_prefix(op: str) -> dict[int, int]:
+    return prefixes(op, noise(5000, seed=3), 0x2A, MIDWAY[op], range(5001))
+
+
+@cache
 def small_prefixes(op: str, imm: int) -> dict[int, int]:
-    return prefixes(op, noise(1000), imm, MIDWAY[op], range(1001))
+    return prefixes(op, noise(300), imm, MIDWAY[op], range(301))
 
 
 @cache
@@ -61,17 +71,45 @@ def test_published_and_hand_made_vectors(kernel):
 
 @every_kernel
 def test_every_length_at_every_alignment(kernel):
-    data = noise(1000)
+    data = noise(300)
     alignments = 4 if kernel.implementation == "python" else 64  # Python does not see alignment
     wanted = small_prefixes(kernel.op, 0x2A)
     with mmap.mmap(-1, 4096) as page, memoryview(page) as view:  # a page, so that the offset is the alignment
         for offset in range(alignments):
-            page[offset : offset + 1000] = data
+            page[offset : offset + 300] = data
             page[:offset] = b"\x2a" * offset  # what stands beside the data must not count
-            page[offset + 1000 :] = b"\x2a" * (4096 - 1000 - offset)
+            page[offset + 300 :] = b"\x2a" * (4096 - 300 - offset)
             for length, value in wanted.items():
                 got = kernel(view[offset : offset + length], 0x2A, MIDWAY[kernel.op])
                 assert got == value, (offset, length)
+
+
+@every_kernel
+def test_every_length(kernel):
+    """Past a turn of every kernel's vectors, and whatever may be left of one."""
+    lengths = every_prefix(kernel.op).items()
+    for offset in (0, 7, 33):
+        data = memoryview(bytes(offset) + noise(5000, seed=3))[offset:]
+        for length, value in list(lengths)[:: 50 if kernel.implementation == "python" else 1]:
+            assert kernel(data[:length], 0x2A, MIDWAY[kernel.op]) == value, (offset, length)
+
+
+@every_kernel
+def test_any_running_value(kernel):
+    data, values = noise(700), noise(8 * 64, seed=5)
+    for i in range(64):
+        value = int.from_bytes(values[8 * i : 8 * i + 8], "little") % (1 << (BITS[kernel.op] - 1))
+        length = 11 * i
+        assert kernel(data[:length], i, value) == reference(kernel.op, data[:length], i, value), i
+
+
+@every_kernel_in_c
+def test_past_the_caches(kernel):
+    """Where a kernel may go another way over memory."""
+    data = memoryview(noise(1 << 16) * 67)[:-77]
+    portable = Kernel(kernel.op, "portable")
+    for length in (4 << 20, (4 << 20) + 1, len(data)):
+        assert kernel(data[:length], 0x0A) == portable(data[:length], 0x0A)
 
 
 @every_kernel
@@ -185,6 +223,15 @@ def test_combine_at_every_power_of_two(name):
     shift = kernels.using(name).crc32c_combine
     wanted = _shifts_by_powers_of_two(0x12345678)
     assert [shift(0x12345678, 0, 1 << k) for k in range(63)] == wanted
+
+
+@implementations
+def test_combine_at_every_length_of_ones(name):
+    """Where a sum of the length's parts carries furthest: one byte more is a power of two."""
+    shift = kernels.using(name).crc32c_combine
+    wanted = _shifts_by_powers_of_two(0x12345678)
+    assert [shift(shift(0x12345678, 0, (1 << k) - 1), 0, 1) for k in range(63)] == wanted
+    assert shift(shift(0x12345678, 0, (1 << 63) - 1), 0, 1) == shift(wanted[62], 0, 1 << 62)
 
 
 def _shifts_by_powers_of_two(crc: int) -> list[int]:

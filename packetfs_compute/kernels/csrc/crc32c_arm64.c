@@ -8,9 +8,9 @@
 
 #ifdef PFS_ARM64
 
-/* A power of two, so that x^(8 * STREAM) is in the table of squares: 8 * 4096 = 2^15. */
+/* 16^3, so that x^(8 * STREAM) is in the table of powers. */
 #define STREAM 4096
-#define STREAM_LOG2_BITS 15
+#define STREAM_DIGIT 3
 
 /* Assembly rather than arm_acle.h, whose functions older clangs declare only under -march=...+crc. */
 static inline uint32_t crc_8_bytes(uint32_t crc, uint64_t word)
@@ -35,8 +35,8 @@ static inline uint32_t three_streams(uint32_t crc, const uint8_t *data)
         b = crc_8_bytes(b, pfs_load64le(data + STREAM + i));
         c = crc_8_bytes(c, pfs_load64le(data + 2 * STREAM + i));
     }
-    crc = pfs_crc32c_multiply(crc, pfs_crc32c_x2n[STREAM_LOG2_BITS + 1]);
-    return c ^ crc ^ pfs_crc32c_multiply(b, pfs_crc32c_x2n[STREAM_LOG2_BITS]);
+    crc = pfs_crc32c_multiply(crc, pfs_crc32c_x8n[STREAM_DIGIT][2]);
+    return c ^ crc ^ pfs_crc32c_multiply(b, pfs_crc32c_x8n[STREAM_DIGIT][1]);
 }
 
 uint64_t pfs_crc32c_arm64(uint64_t value, const uint8_t *data, size_t len, uint8_t imm)

@@ -40,6 +40,11 @@ struct pfs_implementation {
 #define PFS_CPU_SSE42 (UINT32_C(1) << 0)
 #define PFS_CPU_PCLMUL (UINT32_C(1) << 1)
 #define PFS_CPU_ARM_CRC32 (UINT32_C(1) << 2)
+#define PFS_CPU_SSSE3 (UINT32_C(1) << 3)
+#define PFS_CPU_AVX2 (UINT32_C(1) << 4)
+#define PFS_CPU_VPCLMUL (UINT32_C(1) << 5)
+#define PFS_CPU_AVX512 (UINT32_C(1) << 6) /* F, BW, DQ and VL: every CPU that has BW has all four */
+#define PFS_CPU_AVX512VNNI (UINT32_C(1) << 7)
 
 uint32_t pfs_cpu_features(void);
 
@@ -50,7 +55,8 @@ const char *pfs_op_name(enum pfs_op op);
  * *count gets their number. One may be run only where (requires & ~pfs_cpu_features()) is 0. */
 const struct pfs_implementation *pfs_implementations(enum pfs_op op, size_t *count);
 
-/* The best implementation of op on a machine with these features; with a name, the one so called, or NULL. */
+/* The best implementation of op on a machine with these features; with a name, the one so called or, where op has none,
+ * the best of those below it on the ladder of names (dispatch.c); NULL where the name is on no rung. */
 const struct pfs_implementation *pfs_choose(enum pfs_op op, uint32_t features, const char *name);
 
 /* Several ops in one pass over memory: data is walked once in blocks that stay in the cache while each step's kernel
@@ -64,6 +70,10 @@ void pfs_fused(struct pfs_step *steps, size_t count, const uint8_t *data, size_t
 
 /* The CRC-32C of the bytes of a followed by the len_b bytes of b, from the two values alone. */
 uint32_t pfs_crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b);
+
+/* The same, and faster where the features allow; name as in pfs_choose. */
+typedef uint32_t (*pfs_combine)(uint32_t a, uint32_t b, uint64_t len_b);
+pfs_combine pfs_choose_combine(uint32_t features, const char *name);
 
 #ifdef __cplusplus
 }

@@ -15,7 +15,7 @@ HERE: Final = Path(__file__).resolve().parent
 CSRC: Final = HERE.parents[2] / "packetfs_compute" / "kernels" / "csrc"
 STACK_BYTES: Final = 1 << 14
 MEMORY_BYTES: Final = 5 << 16
-"""The stack, 8 KiB of tables, 256 KiB of input: fixed, so that no input can make it grow."""
+"""The stack, 12 KiB of tables, 256 KiB of input: fixed, so that no input can make it grow."""
 
 MODULES: Final = {"kernels.wasm": "-mcpu=mvp", "kernels-simd.wasm": "-mcpu=mvp+simd128"}
 

@@ -21,19 +21,22 @@ static uint8_t input[INPUT_BYTES] __attribute__((aligned(64)));
 static struct step steps[MAX_STEPS];
 
 #ifdef __wasm_simd128__
+#include "fnv64_simd128.h"
 #include "simd.h"
 #define COUNTEQ pfs_counteq_simd128
+#define FNV64 pfs_fnv64_simd128
 #define XOR pfs_xor_simd128
 #define ADD pfs_add_simd128
 #else
 #define COUNTEQ pfs_counteq_portable
+#define FNV64 pfs_fnv64_portable
 #define XOR pfs_xor_portable
 #define ADD pfs_add_portable
 #endif
 
-/* Half a block, so that one power of x joins the halves: x^(8 * 2^13) = x^(2^16). */
+/* Half a block: one power of x joins the halves, that of 2 * 16^3 bytes. */
 #define CRC_HALF (1 << 13)
-#define CRC_JOIN 16
+#define CRC_JOIN pfs_crc32c_x8n[3][2]
 
 static inline uint32_t crc32c_step(uint32_t crc, const uint8_t *data)
 {
@@ -56,7 +59,7 @@ static uint64_t crc32c(uint64_t value, const uint8_t *data, size_t len)
             first = crc32c_step(first, data + i);
             second = crc32c_step(second, data + CRC_HALF + i);
         }
-        value = (uint32_t) ~(pfs_crc32c_multiply(first, pfs_crc32c_x2n[CRC_JOIN]) ^ second);
+        value = (uint32_t) ~(pfs_crc32c_multiply(first, CRC_JOIN) ^ second);
     }
     return pfs_crc32c_portable(value, data, len, 0);
 }
@@ -70,7 +73,7 @@ static uint64_t run(uint32_t op, uint64_t value, const uint8_t *data, size_t len
     case PFS_CRC32C:
         return crc32c(value, data, len);
     case PFS_FNV64:
-        return pfs_fnv64_portable(value, data, len, imm);
+        return FNV64(value, data, len, imm);
     case PFS_XOR:
         return XOR(value, data, len, imm);
     case PFS_ADD:

@@ -1,9 +1,11 @@
 """The C files by themselves: their self-test, natively, under sanitizers and for arm64; what they link to; setup.py."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,8 +33,17 @@ def run(*command: object, **environment: str) -> str:
 
 
 def build(compiler: str, flags: list[str], out: Path) -> Path:
-    sources = sorted(path for path in CSRC.glob("*.c") if path.name != "module.c")
-    run(compiler, *flags, f"-I{CSRC}", *sources, SELFTEST, "-o", out)
+    """Compile the kernels with their self-test, two files at a time."""
+    sources = [SELFTEST, *(path for path in sorted(CSRC.glob("*.c")) if path.name != "module.c")]
+    objects = [out.with_name(f"{path.stem}.o") for path in sources]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(run, compiler, *flags, f"-I{CSRC}", "-c", source, "-o", made)
+            for source, made in zip(sources, objects, strict=True)
+        ]
+        for job in jobs:
+            job.result()
+    run(compiler, *flags, *objects, "-o", out)
     return out
 
 
@@ -45,11 +56,36 @@ def assert_passed(output: str, *kernels: str) -> None:
         assert f"ok {line}" in lines
 
 
-def test_the_selftest_passes(tmp_path):
+@pytest.fixture(scope="module")
+def selftest(tmp_path_factory):
     need("cc")
-    assert_passed(run(build("cc", STRICT, tmp_path / "selftest")))
+    return build("cc", STRICT, tmp_path_factory.mktemp("native") / "selftest")
 
 
+def test_the_selftest_passes(selftest):
+    assert_passed(run(selftest))
+
+
+@pytest.mark.integration  # an emulator takes seconds
+@pytest.mark.parametrize(
+    ("cpu", "has", "lacks"),
+    [
+        ("kvm64", ["fnv64 sse2"], ["fnv64 ssse3"]),
+        ("core2duo", ["fnv64 ssse3"], ["crc32c sse42"]),
+        ("Haswell", ["crc32c sse42", "fnv64 avx2"], ["crc32c avx2", "fnv64 avx512"]),
+    ],
+)
+def test_an_older_cpu_runs_what_it_has_and_nothing_else(selftest, cpu, has, lacks):
+    """Were a kernel to use more than it says that it requires, it would end here, on an instruction that there is not."""
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        pytest.skip("only x86-64 has all these")
+    need("qemu-x86_64")
+    output = run("qemu-x86_64", "-cpu", cpu, selftest)
+    assert_passed(output, *has)
+    assert {f"ok {kernel}" for kernel in lacks}.isdisjoint(output.splitlines())
+
+
+@pytest.mark.integration  # compiling with sanitizers takes seconds
 def test_the_selftest_passes_under_sanitizers(tmp_path):
     need("cc")
     flags = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -60,7 +96,9 @@ def test_the_selftest_passes_under_sanitizers(tmp_path):
 def test_the_selftest_passes_on_arm64(tmp_path):
     need("aarch64-linux-gnu-gcc", "qemu-aarch64")
     binary = build("aarch64-linux-gnu-gcc", [*STRICT, "-static"], tmp_path / "selftest")
-    assert_passed(run("qemu-aarch64", binary), "crc32c arm64")
+    assert_passed(
+        run("qemu-aarch64", binary), "crc32c arm64", *(f"{op} neon" for op in ("counteq", "fnv64", "xor", "add"))
+    )
 
 
 def test_the_portable_files_need_no_libc_but_memcpy(tmp_path):

@@ -81,7 +81,12 @@ def test_dispatch_sees_what_the_kernel_of_the_os_sees():
     flags = Path("/proc/cpuinfo").read_text("utf-8").split() if Path("/proc/cpuinfo").exists() else []
     machine, here = platform.machine().lower(), kernels.implementations()["crc32c"]
     if machine in {"x86_64", "amd64"} and flags:
+        avx512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}  # Linux leaves out what it does not save
         assert ("sse42" in here) == ({"sse4_2", "pclmulqdq"} <= set(flags))
+        assert ("avx2" in here) == ({"avx2", "vpclmulqdq", "sse4_2", "pclmulqdq"} <= set(flags))
+        assert ("avx512" in here) == ({*avx512, "vpclmulqdq", "sse4_2", "pclmulqdq"} <= set(flags))
+        assert ("avx2" in kernels.implementations()["add"]) == ("avx2" in flags)
+        assert ("avx512" in kernels.implementations()["add"]) == (avx512 <= set(flags))
     elif machine in {"aarch64", "arm64"} and flags:
         assert ("arm64" in here) == ("crc32" in flags)
     else:
@@ -96,12 +101,32 @@ def test_by_default_each_op_runs_on_its_best():
     assert report(force="  ")["active"] == found["active"]
 
 
+LADDER = ["avx512vnni", "avx512", "avx2", "sse42", "ssse3", "sse2", "arm64", "neon", "portable", "python"]
+"""Every name, best first."""
+
+
+def test_every_op_has_its_implementations_in_the_order_of_the_ladder():
+    for names in kernels.implementations().values():
+        assert sorted(names, key=LADDER.index) == list(names)
+
+
+@needs_c
+def test_the_extension_itself_refuses_a_name_that_no_op_has_here():
+    from packetfs_compute.kernels import _native
+
+    here = {name for names in _native.implementations().values() for name in names}
+    for name in {*LADDER, "nonsense"} - here:
+        with pytest.raises(ValueError, match=f"^no op has an implementation '{name}' here$"):
+            _native.Kernels(name)
+
+
 @pytest.mark.parametrize("name", sorted({name for names in kernels.implementations().values() for name in names}))
-def test_the_environment_forces_one_where_an_op_has_it(name):
+def test_the_environment_forces_one_and_for_an_op_that_lacks_it_the_next_below(name):
     found = report(force=name)
     assert_right(found)
     for op, names in kernels.implementations().items():
-        assert found["active"][op] == (name if name in names else "portable")
+        below = [each for each in names if LADDER.index(each) >= LADDER.index(name)]
+        assert found["active"][op] == below[0], op
 
 
 def test_a_name_that_nothing_has_is_an_error_at_first_use_and_not_at_import():

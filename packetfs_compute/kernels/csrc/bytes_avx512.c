@@ -1,0 +1,119 @@
+/* counteq, xor and add with AVX-512: one walk over the data in vectors of 64 bytes, with three bodies.
+ *
+ * The walk is the same for all: up to a 64-byte boundary with a masked load (CPython's bytes begin 16 bytes off one at
+ * best, and a load that straddles two cache lines costs two), then four vectors a turn into four accumulators, and a
+ * masked load for what is left. A lane that the mask leaves out is not read at all, so none of it can fault.
+ */
+#include "packetfs_kernels_impl.h"
+
+#ifdef PFS_X86_64
+
+#include <immintrin.h>
+
+#define AVX512 PFS_TARGET("avx512f,avx512bw,avx512dq,avx512vl")
+#define VECTOR 64
+#define ACCUMULATORS 4
+#define TURN (ACCUMULATORS * VECTOR)
+/* counteq's accumulators count in bytes, which hold 255 hits. */
+#define MAX_TURNS 255
+/* Where the data come from memory rather than a cache, four parts side by side are read up to 1.4 times as fast as one. */
+#define FAR_FROM ((size_t)4 << 20)
+
+/* What add and counteq have summed up is in eight 64-bit lanes; what xor has folded is the whole vector. */
+AVX512 static inline __m512i absorb(enum pfs_op op, __m512i sum, __m512i data, __m512i imm, __mmask64 lanes)
+{
+    switch (op) {
+    case PFS_COUNTEQ:
+        return _mm512_mask_sub_epi8(sum, _mm512_mask_cmpeq_epi8_mask(lanes, data, imm), sum, _mm512_set1_epi8(-1));
+    case PFS_ADD:
+        return _mm512_add_epi64(sum, _mm512_sad_epu8(_mm512_maskz_add_epi8(lanes, data, imm), _mm512_setzero_si512()));
+    default:
+        return _mm512_xor_si512(sum, data);
+    }
+}
+
+/* Moves what an accumulator holds over to the total. */
+AVX512 static inline __m512i flush(enum pfs_op op, __m512i total, __m512i sum)
+{
+    switch (op) {
+    case PFS_COUNTEQ:
+        return _mm512_add_epi64(total, _mm512_sad_epu8(sum, _mm512_setzero_si512()));
+    case PFS_ADD:
+        return _mm512_add_epi64(total, sum);
+    default:
+        return _mm512_xor_si512(total, sum);
+    }
+}
+
+AVX512 static inline __m512i some(enum pfs_op op, __m512i total, const uint8_t *data, size_t len, __m512i imm)
+{
+    __mmask64 lanes = len < VECTOR ? (UINT64_C(1) << len) - 1 : UINT64_MAX;
+    return flush(op, total, absorb(op, _mm512_setzero_si512(), _mm512_maskz_loadu_epi8(lanes, data), imm, lanes));
+}
+
+/* So many turns: each accumulator takes a vector, and they are `gap` apart: neighbours, or each in a part of its own. */
+AVX512 static inline __m512i turns(enum pfs_op op, __m512i total, const uint8_t *data, size_t count, size_t gap, __m512i imm)
+{
+    const size_t step = gap == VECTOR ? TURN : VECTOR;
+    while (count) {
+        size_t now = count < MAX_TURNS ? count : MAX_TURNS;
+        __m512i sums[ACCUMULATORS];
+        for (int k = 0; k < ACCUMULATORS; k++)
+            sums[k] = _mm512_setzero_si512();
+        for (size_t i = 0; i < now; i++, data += step)
+            for (int k = 0; k < ACCUMULATORS; k++)
+                sums[k] = absorb(op, sums[k], _mm512_loadu_si512(data + gap * k), imm, UINT64_MAX);
+        for (int k = 0; k < ACCUMULATORS; k++)
+            total = flush(op, total, sums[k]);
+        count -= now;
+    }
+    return total;
+}
+
+AVX512 static inline __m512i walk(enum pfs_op op, const uint8_t *data, size_t len, uint8_t byte)
+{
+    const __m512i imm = _mm512_set1_epi8((char)byte);
+    __m512i total = _mm512_setzero_si512();
+    size_t head = (0 - (uintptr_t)data) % VECTOR;
+    if (head && len >= TURN) {
+        total = some(op, total, data, head, imm);
+        data += head;
+        len -= head;
+    }
+    if (len >= FAR_FROM) {
+        size_t part = len / TURN * VECTOR;
+        total = turns(op, total, data, part / VECTOR, part, imm);
+        data += ACCUMULATORS * part;
+        len -= ACCUMULATORS * part;
+    }
+    total = turns(op, total, data, len / TURN, VECTOR, imm);
+    data += len - len % TURN;
+    len %= TURN;
+    for (; len >= VECTOR; data += VECTOR, len -= VECTOR)
+        total = some(op, total, data, VECTOR, imm);
+    return len ? some(op, total, data, len, imm) : total;
+}
+
+AVX512 uint64_t pfs_counteq_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm)
+{
+    return value + (uint64_t)_mm512_reduce_add_epi64(walk(PFS_COUNTEQ, data, len, imm));
+}
+
+AVX512 uint64_t pfs_add_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm)
+{
+    return value + (uint64_t)_mm512_reduce_add_epi64(walk(PFS_ADD, data, len, imm));
+}
+
+AVX512 uint64_t pfs_xor_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm)
+{
+    __m512i folded = walk(PFS_XOR, data, len, 0);
+    __m256i half = _mm256_xor_si256(_mm512_castsi512_si256(folded), _mm512_extracti64x4_epi64(folded, 1));
+    __m128i quarter = _mm_xor_si128(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    uint64_t word = (uint64_t)(_mm_cvtsi128_si64(quarter) ^ _mm_extract_epi64(quarter, 1));
+    /* imm comes in once a byte: an even number of times it cancels. */
+    return value ^ pfs_fold_bytes(word) ^ (len % 2 ? imm : 0);
+}
+
+#else
+typedef int pfs_bytes_avx512_is_for_x86_64; /* ISO C forbids an empty translation unit */
+#endif
