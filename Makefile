@@ -49,6 +49,7 @@ containers: $(STAMP)  ## Build the images with buildah and run them with podman,
 
 bench: $(STAMP) $(NPM) tools  ## Measure the kernels, HTTP reading, publishing and the places against their peers
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/fnv.py
 	$(BIN)/python benchmarks/http_range.py
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/substrates.py
@@ -80,7 +81,7 @@ kit: $(NPM)  ## Install what places are built and deployed with, into .tools: no
 # What the tests need that is no Python package: Chromium, nginx, Prometheus with promtool, and a compiler and an emulator
 # for the arm64 kernels. Only root on Debian can install them unasked; elsewhere the tests that need them say so and are skipped,
 # except in CI.
-TOOLS    := chromium nginx prometheus promtool aarch64-linux-gnu-gcc qemu-aarch64
+TOOLS    := chromium nginx prometheus promtool aarch64-linux-gnu-gcc qemu-aarch64 qemu-x86_64
 PACKAGES := chromium nginx-light prometheus gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 
 tools:
