@@ -44,10 +44,12 @@ FLOORS = {
     "packetfs_compute.routing": 1,
     "packetfs_compute.serving": 1,
     "packetfs_compute.sources": 1,
+    "packetfs_compute.cache": 2,
     "packetfs_compute.conform": 2,
     "packetfs_compute.fleet": 2,
     "packetfs_compute.simulator": 2,
     "packetfs_compute.substrates": 2,
+    "packetfs_compute.verifying": 2,
     "packetfs_compute.volunteers": 2,
     "packetfs_compute.broker": 3,
     "packetfs_compute.celery": 3,
@@ -56,7 +58,9 @@ FLOORS = {
     "packetfs_compute.journal": 3,
     "packetfs_compute.metrics": 3,
     "packetfs_compute.overview": 3,
+    "packetfs_compute.publish": 3,
     "packetfs_compute.router": 3,
+    "packetfs_compute.scanning": 3,
     "packetfs_compute.upkeep": 3,
     "packetfs_compute.worker": 3,
     "tasks": 3,
@@ -71,11 +75,12 @@ FLOORS = {
 QUEUEING = {"celery", "kombu", "redis"}
 """What a Lambda's zip has not got."""
 
-MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.celery", "packetfs_compute.cli", "packetfs_compute.desk",
+MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.cache", "packetfs_compute.celery", "packetfs_compute.cli",
+             "packetfs_compute.desk",
              "packetfs_compute.embedded", "packetfs_compute.gateway", "packetfs_compute.intake", "packetfs_compute.fleet",
-             "packetfs_compute.journal", "packetfs_compute.metrics", "packetfs_compute.upkeep",
+             "packetfs_compute.journal", "packetfs_compute.metrics", "packetfs_compute.scanning", "packetfs_compute.upkeep",
              "packetfs_compute.volunteers", "packetfs_compute.worker", "tasks"}  # fmt: skip
-"""Who may import it: floors 3 and 4, and the fleet and the volunteers, whose health and reputations are in Redis."""
+"""Who may import it: floors 3 and 4, and the cache, the fleet and the volunteers, whose state is in Redis."""
 
 LATE_IMPORTS = {
     ("packetfs_compute.cli.run", "packetfs_compute.cli.submit"): "with --inline, Celery need not be loaded",
