@@ -1,10 +1,10 @@
 """What a container of ``docker-compose.yml`` asks itself: is its work being done, not merely does its process live.
 
 ``consuming NAME`` asks the fleet whether the worker ``NAME@<this host>`` says that it consumes the queue of substrate
-NAME. ``sweeping NODE`` asks the upkeep worker NODE whether it has swept the ledger since the last time it was asked, for
-which beat must have sent the task and the worker taken it. ``taking`` asks Redis whether an intake of this host says that it
-takes jobs. ``http URL`` wants a 2xx, ``answering URL`` any answer: a gateway's is 503 where others do not do their work, and
-that is when it is looked at.
+NAME, or with ``scans`` that of scans. ``sweeping NODE`` asks the upkeep worker NODE whether it has swept the ledger since
+the last time it was asked, for which beat must have sent the task and the worker taken it. ``taking`` asks Redis whether an
+intake of this host says that it takes jobs. ``http URL`` wants a 2xx, ``answering URL`` any answer: a gateway's is 503 where
+others do not do their work, and that is when it is looked at.
 
 Docker does not start an unhealthy container again by itself. With ``--end PID`` that process is ended once all answers have
 been bad for a minute and a half, and the restart policy does the rest; a Redis that does not answer is not held against it.
@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from packetfs_compute.celery import app, broker_errors, celery_config
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.fleet.redis import open_fleet
 from packetfs_compute.intake import is_taking
-from packetfs_compute.names import SWEEP_TASK
+from packetfs_compute.names import SCANS, SWEEP_TASK
 from packetfs_compute.settings import load_settings
 from packetfs_compute.substrates import load_fleet
 
@@ -36,9 +37,10 @@ _TIMEOUT_S: Final = 5.0
 
 
 def consuming(substrate: str) -> bool:
-    """Return whether this host's worker of ``substrate`` says that it consumes its queue."""
+    """Return whether this host's worker of ``substrate``, or the one of scans, says that it consumes its queue."""
     settings = load_settings()
-    fleet = open_fleet(settings, [one.capabilities for one in load_fleet(settings)])
+    places = [one.capabilities for one in load_fleet(settings)]
+    fleet = open_fleet(settings, [*places, replace(places[0], name=SCANS)])
     return f"{substrate}@{os.uname().nodename}" in fleet.consumers(time.time()).get(substrate, frozenset())
 
 

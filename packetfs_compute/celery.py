@@ -87,6 +87,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_retry_on_worker_lost": True,
         "task_time_limit": longest_s + _GRACE_S,
         "worker_prefetch_multiplier": 1,
+        "worker_consumer": "packetfs_compute.broker.consumer:Consumer",
         "worker_concurrency": settings.concurrency,
         "worker_send_task_events": True,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

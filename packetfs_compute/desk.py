@@ -1,7 +1,8 @@
 """The desk: the one way into the system for those who have no Celery, the intake and the gateway.
 
-A job is *claimed* under its id, in one atomic step, and then published as the task ``packetfs.program``. Whoever submits the
-same job again learns how it stands; nothing is published twice while it is open in the ledger or its result is kept. A crash
+A job is *claimed* under its id, in one atomic step, and then published as the task ``packetfs.program``, or, if it
+is to be split, ``packetfs.scan``. Whoever submits the same job again learns how it stands; nothing is published twice while
+it is open in the ledger or its result is kept. A crash
 between the claim and the publication leaves a job that is known and neither open nor ended: submitting it again publishes
 it. (Two who submit one job at the very same time may both find it so. Then it runs twice, and the first result stands.)
 
@@ -11,31 +12,37 @@ What is known of a job is not kept here: its result is Celery's, and whether it 
 import json
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import redis
 from celery.app.task import Context
-from kombu.exceptions import EncodeError, KombuError
+from kombu.exceptions import KombuError
 
 from packetfs_compute.broker import ResultBackend
+from packetfs_compute.broker.letters import decoded, read_letter
 from packetfs_compute.broker.lua import Script
-from packetfs_compute.broker.outcome import ErrorInfo, JobStatus, Outcome, State, known_record, outcome
-from packetfs_compute.celery import SUBMITTED_AT, app, broker_errors
+from packetfs_compute.broker.outcome import ErrorInfo, JobStatus, Outcome, State, known_record, outcome, progress_of
+from packetfs_compute.celery import app, broker_errors
 from packetfs_compute.errors import BadProgram, BrokerUnavailable, ConfigurationError, JobError
 from packetfs_compute.job import Job, accept_job
 from packetfs_compute.names import (
     JOB_STATE,
     JOBS_KNOWN,
     JOBS_RESULTS,
+    LEDGER_JOBS,
     LEDGER_LEASES,
     LEDGER_OPEN,
     MAX_JOB_ID_CHARS,
+    MAX_PRIORITY,
+    QUEUE_PREFIX,
     REPLY_FLAG,
+    SCAN_TASK,
     task_of,
 )
+from packetfs_compute.publish import publication
 from packetfs_compute.routing import Policy
+from packetfs_compute.scanning.request import checked_window
 from packetfs_compute.settings import Settings
 from packetfs_compute.state import connect
 from packetfs_compute.validation import bad, integer, show
@@ -43,8 +50,6 @@ from packetfs_compute.wire import job_id_of
 
 __all__ = ["MAX_PRIORITY", "Desk", "ErrorInfo", "JobStatus", "State", "Submission", "check_job_id"]
 
-MAX_PRIORITY: Final = 9
-"""The last to be run; 0 is the first (kombu's order on Redis)."""
 _PROGRAM_TASK: Final = task_of("program")
 _MOST_AT_ONCE: Final = 1000
 _CLAIM: Final = Script("claim")
@@ -60,6 +65,10 @@ class Submission:
     program: object
     policy: object = None
     priority: object = 0
+    scan: bool = False
+    """Whether it is split into windows."""
+    window: object = None
+    """How wide they are to be, in bytes; ``None`` to have that chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,9 @@ class _Accepted:
     """A submission that is a job. ``policy`` holds its wishes, ``None`` where there is none."""
 
     job: Job
+    task: str
+    asked: dict[str, Any]
+    """The task's arguments but for the policy."""
     policy: dict[str, Any] | None
     priority: int
     record: str
@@ -111,6 +123,18 @@ class Desk:
             raise told
         return told
 
+    def submit_scan(
+        self, job_id: str, program: object, window: object = None, policy: object = None, priority: int = 0
+    ) -> JobStatus:
+        """Submit a scan, as :meth:`submit` does a job: its program is run over the range in windows of ``window`` bytes.
+
+        While it runs, its status has a ``progress``.
+        """
+        (told,) = self.submit_many([Submission(job_id, program, policy, priority, scan=True, window=window)])
+        if isinstance(told, JobError):
+            raise told
+        return told
+
     def submit_many(self, submissions: Sequence[Submission]) -> list[JobStatus | JobError]:
         """Submit jobs in few round trips; return for each, in order, how it stands or why it was refused.
 
@@ -118,7 +142,8 @@ class Desk:
         """
         if len(submissions) > _MOST_AT_ONCE:
             raise ValueError(f"at most {_MOST_AT_ONCE} jobs can be submitted at once")
-        checked = [self._checked(one) for one in submissions]
+        now = time.time()
+        checked = [self._checked(one, now) for one in submissions]
         accepted = [one for one in checked if isinstance(one, _Accepted)]
         claims = iter(self._claimed(accepted))
         told: list[JobStatus | JobError] = []
@@ -133,7 +158,7 @@ class Desk:
                 told.append(_status(one.job.id, seen, "queued"))
             else:
                 told.append(_told_again(one, seen))
-        refused = self._publish(list(fresh.values())) if fresh else {}
+        refused = self._publish(list(fresh.values()), now) if fresh else {}
         return [refused.get(one["job_id"], one) if isinstance(one, dict) else one for one in told]
 
     def status(self, job_id: str) -> JobStatus | None:
@@ -178,16 +203,35 @@ class Desk:
             raise _unavailable(error) from error
         return self.status(job_id)
 
-    def _checked(self, one: Submission) -> _Accepted | JobError:
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """Keep nothing more of jobs that have ended: whoever wanted to know has been told."""
+        keys = [prefix + job_id for job_id in job_ids for prefix in (JOBS_KNOWN, JOB_STATE, JOBS_RESULTS)]
+        if keys:
+            try:
+                self._redis.delete(*keys)
+            except (redis.RedisError, OSError) as error:
+                raise _unavailable(error) from error
+
+    def places(self, job_ids: Sequence[str]) -> list[str | None]:
+        """Return on which substrate's queue each job was put last; ``None`` for one that is not open."""
+        try:
+            records = self._redis.hmget(LEDGER_JOBS, list(job_ids)) if job_ids else []
+        except (redis.RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        return [None if record is None else _place_of(record) for record in records]
+
+    def _checked(self, one: Submission, now: float) -> _Accepted | JobError:
         try:
             check_job_id(one.job_id)
             priority = integer(one.priority, "priority", 0, MAX_PRIORITY)
-            job = accept_job(one.job_id, one.program, one.policy, time.time())
+            job = accept_job(one.job_id, one.program, one.policy, now)
+            window = {"window": checked_window(one.window)} if one.scan else {}
         except JobError as error:
             return error
         policy = _wishes(job.policy)
-        record = known_record(job.program.to_wire(), policy, job.submitted_at or 0.0)
-        return _Accepted(job, policy, priority, record)
+        asked = {**job.program.to_wire(), **window}
+        record = known_record(asked, policy, job.submitted_at or 0.0)
+        return _Accepted(job, SCAN_TASK if one.scan else _PROGRAM_TASK, asked, policy, priority, record)
 
     def _claimed(self, accepted: Sequence[_Accepted]) -> list[tuple[bool, _Seen]]:
         """Claim each job's id; return whether it is to be published, and what is kept of it."""
@@ -203,19 +247,24 @@ class Desk:
             raise _unavailable(error) from error
         return [(bool(publish), _seen(*rest)) for publish, *rest in answers]
 
-    def _publish(self, jobs: Sequence[_Accepted]) -> dict[str, JobError]:
-        """Publish jobs whose ids are claimed, one with Celery's retries, many in one batch; return which cannot be sent."""
+    def _publish(self, jobs: Sequence[_Accepted], now: float) -> dict[str, JobError]:
+        """Publish jobs whose ids are claimed, those of a task and priority together; return which cannot be sent."""
         refused: dict[str, JobError] = {}
         try:
-            with (
-                app.producer_or_acquire() as producer,
-                producer.batch() if len(jobs) > 1 else nullcontext(),
-            ):
-                for one in jobs:
-                    try:
-                        _send(producer, one)
-                    except (EncodeError, ValueError) as error:  # nothing of it is in the batch yet
-                        refused[one.job.id] = BadProgram(f"the job cannot be sent: {error}", {"field": "program"})
+            for task, priority in sorted({(one.task, one.priority) for one in jobs}):
+                given = [
+                    (one.job, {**one.asked, "policy": one.policy})
+                    for one in jobs
+                    if (one.task, one.priority) == (task, priority)
+                ]
+                sending = publication(task, given, now, {REPLY_FLAG: True}, priority)
+                try:
+                    sending.start()
+                    sending.finish()
+                finally:
+                    sending.abandon()
+                for job_id, error in sending.refused.items():
+                    refused[job_id] = BadProgram(f"the job cannot be sent: {error}", {"field": "program"})
         except _absence() as error:
             raise _unavailable(error) from error
         return refused
@@ -246,19 +295,6 @@ def check_job_id(job_id: object) -> str:
     return job_id
 
 
-def _send(producer: Any, one: _Accepted) -> None:
-    """Publish the task, as Celery's ``send_task`` does, but without listening for its result: nobody here waits for it."""
-    job, amqp = one.job, cast("Any", app.amqp)
-    program = job.program.to_wire()
-    arguments = {**program, "policy": one.policy}
-    options = amqp.router.route({"priority": one.priority}, _PROGRAM_TASK, (), arguments)
-    headers = {REPLY_FLAG: True, SUBMITTED_AT: job.submitted_at}
-    message = amqp.create_task_message(
-        job.id, _PROGRAM_TASK, (), arguments, argsrepr="()", kwargsrepr=job.program.data_url
-    )
-    amqp.send_task_message(producer, _PROGRAM_TASK, message, headers=headers, **options)
-
-
 def _told_again(one: _Accepted, seen: _Seen) -> JobStatus | JobError:
     """Return how a job stands that was submitted before, or the refusal where the id stands for another."""
     if seen.known is None:
@@ -278,7 +314,12 @@ def _told(job_id: str, seen: _Seen) -> JobStatus | None:
             return _status(job_id, seen, ended["status"], ended)
     if seen.open is None:
         return None
-    return _status(job_id, seen, "running" if seen.lease is not None and seen.lease > seen.now else "queued")
+    running = seen.lease is not None and seen.lease > seen.now
+    status = _status(job_id, seen, "running" if running else "queued")
+    told = progress_of(json.loads(seen.meta)) if seen.meta is not None else None
+    if told is not None:
+        status["progress"] = told
+    return status
 
 
 def _status(job_id: str, seen: _Seen, state: State, ended: Outcome | None = None) -> JobStatus:
@@ -296,6 +337,15 @@ def _status(job_id: str, seen: _Seen, state: State, ended: Outcome | None = None
 
 def _seen(known: bytes | None, meta: bytes | None, due: Any, lease: Any, now: Any) -> _Seen:
     return _Seen(known, meta, _score(due), _score(lease), float(now))
+
+
+def _place_of(record: bytes) -> str | None:
+    """Return the substrate of a record of the ledger (:mod:`packetfs_compute.broker.ledger`)."""
+    try:
+        queue = read_letter(decoded(record.rpartition(b"\n")[2]) or {}).queue
+    except ValueError:
+        return None
+    return queue.removeprefix(QUEUE_PREFIX)
 
 
 def _score(raw: Any) -> float | None:

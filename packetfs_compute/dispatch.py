@@ -1,8 +1,9 @@
 """Run a job's attempt on the substrate whose queue it came from, record it, and say what follows.
 
-One attempt is: see that the place may still run the job (a cap, a deadline, a breaker that opened since it was
-published), take one of its slots, invoke it, record how it ended, and turn the answer into a result, a typed error, or
-:class:`Again`: another attempt, perhaps elsewhere. The task system publishes that under the same id, so that the
+A job whose values are known already ends there, with no attempt and without a look at its source. Else one attempt is:
+see that the place may still run the job (a cap, a deadline, a breaker that opened since it was published), take one of
+its slots, invoke it, record how it ended, and turn the answer into a result, a typed error, or :class:`Again`: another
+attempt, perhaps elsewhere. The task system publishes that under the same id, so that the
 caller's result handle is never broken; :meth:`Dispatcher.run_here` makes the attempts one after the other instead.
 
 What the attempts before have done travels with the job as a :class:`Trail`. One deadline spans them all.
@@ -15,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+from packetfs_compute.cache import Known, ResultCache
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import (
     AttemptTimeout,
@@ -35,6 +37,7 @@ from packetfs_compute.routing.breaker import opened_at
 from packetfs_compute.routing.decide import UNKNOWN_BYTES
 from packetfs_compute.routing.egress import usd_per_byte
 from packetfs_compute.routing.estimate import surprise_of
+from packetfs_compute.routing.policy import unwanted
 from packetfs_compute.routing.recovery import Again, Failed, after_failure, attempt_budget_s, may_retry
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources import RangeRequest, open_source, presign
@@ -70,6 +73,8 @@ class Course:
     """Unix seconds."""
     total_s: float = 0.0
     """Since it was submitted, where that is known; else since it was here."""
+    cached: bool = False
+    """Whether its values were known, so that it ended with no attempt."""
 
 
 class Observer(Protocol):
@@ -88,11 +93,18 @@ class Observer(Protocol):
         """The job has ended."""
 
 
+def _to_nobody(leased: Leased, outcome: Outcome, now: float) -> bool:
+    del leased, outcome, now
+    return False
+
+
 @dataclass(frozen=True)
 class Dispatcher:
     """Runs attempts of the settings' fleet.
 
-    ``hold`` keeps a lease alive while an attempt runs, and ends it with :class:`Cancelled` when its job was.
+    ``entrust`` has a good attempt recorded by whoever stores its job's result, where somebody does, and says so;
+    ``hold`` keeps a lease alive while an attempt runs, and ends it with :class:`Cancelled` when its job was. ``cache`` is
+    asked for the values of jobs that pin a version, and given those of all whose version is certain.
     """
 
     settings: Settings
@@ -100,10 +112,12 @@ class Dispatcher:
     chooser: Chooser
     observers: tuple[Observer, ...] = ()
     hold: Callable[[Leased], AbstractContextManager[object]] = nullcontext
+    entrust: Callable[[Leased, Outcome, float], bool] = _to_nobody
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     sleep: Callable[[float], object] = time.sleep
     random: Callable[[], float] = random.random
+    cache: ResultCache | None = None
 
     def run(self, job: Job, substrate_name: str) -> JobResult | Again:
         """Make one attempt of ``job`` on ``substrate_name``; return its result, or where to go on.
@@ -117,24 +131,16 @@ class Dispatcher:
                 job.policy.deadline_s or self.settings.timeout_s, self.clock, spent_s=queued_s or 0.0
             )
             deadline.remaining_s()
-            substrate = load_substrate(substrate_name, self.settings)
-            wanted = self._wanted(job, deadline)
-            course.decision = self.chooser.decide(wanted, job.policy, trail.failed_places())
-            course.decided_at = self.wall()
-            row, again = self._placed(job, course.decision, substrate_name)
-            if again is None:
-                again = self._slot(job, wanted, substrate_name, deadline)
-            if again is not None:
-                trail.moves += 1
-                return self._on(job, substrate_name, again)
-            trail.queued_s = queued_s if trail.queued_s is None else trail.queued_s
-            answer = self._attempt(job, wanted, substrate, row, deadline)
+            known = self._known(job)
+            course.cached = known is not None
+            answer = known.answer() if known else self._computed(job, substrate_name, course, deadline, queued_s)
             if isinstance(answer, Again):
                 return self._on(job, substrate_name, answer)
+            trail.queued_s = queued_s if trail.queued_s is None else trail.queued_s
             course.total_s = (queued_s or 0.0) + self.clock() - started
             result = job_result(
-                job.id, job.program, answer, trail.attempts, cost_usd=trail.spent_usd,
-                queued_s=trail.queued_s, total_s=course.total_s,
+                job.id, job.program, answer, trail.attempts, cost_usd=trail.spent_usd, queued_s=trail.queued_s,
+                total_s=course.total_s, cached_from=known.values[0].substrate if known else None,
             )  # fmt: skip
         for observer in self.observers:
             observer.finished(job, substrate_name, None, course)
@@ -160,6 +166,38 @@ class Dispatcher:
             for observer in self.observers:
                 observer.finished(job, substrate_name, error, course)
             raise
+
+    def _known(self, job: Job) -> Known | None:
+        """Return the values of the job where all are known, from places that its policy lets compute them."""
+        if self.cache is None or job.program.etag is None or not job.policy.cache:
+            return None
+        known = self.cache.look(job.program)
+        if known is None:
+            return None
+        wanted = {place.name for place in self.fleet.places if unwanted(job.policy, place) is None}
+        return known if known.places <= wanted else None
+
+    def _computed(
+        self, job: Job, substrate_name: str, course: Course, deadline: Deadline, queued_s: float | None
+    ) -> dict[str, Any] | Again:
+        """Make the attempt, and return its answer, or where to go on."""
+        trail = job.trail
+        substrate = load_substrate(substrate_name, self.settings)
+        wanted = self._wanted(job, deadline)
+        course.decision = self.chooser.decide(wanted, job.policy, trail.failed_places())
+        course.decided_at = self.wall()
+        row, again = self._placed(job, course.decision, substrate_name)
+        if again is None:
+            again = self._slot(job, wanted, substrate_name, deadline)
+        if again is not None:
+            trail.moves += 1
+            return again
+        trail.queued_s = queued_s if trail.queued_s is None else trail.queued_s
+        answer = self._attempt(job, wanted, substrate, row, deadline)
+        trust = substrate.capabilities.trust
+        if self.cache is not None and job.policy.cache and trust != "any" and not isinstance(answer, Again):
+            self.cache.keep(job.program, answer, substrate_name, sure=trust == "own")
+        return answer
 
     def _on(self, job: Job, substrate_name: str, again: Again) -> Again:
         for observer in self.observers:
@@ -305,6 +343,8 @@ class Dispatcher:
         What cannot be recorded is no reason to lose an answer.
         """
         now = self.wall()
+        if outcome.ok and self.entrust(leased, outcome, now):  # of a good attempt nothing is asked
+            return False, False
         try:
             health, granted = self.fleet.record(leased, outcome, now)
         except BrokerUnavailable:

@@ -43,6 +43,7 @@ _PLACE: Final = ["substrate"]
 _jobs = Counter(
     "packetfs_jobs", "Jobs that ended, by how: done, or their error's type.", ["op", *_PLACE, "outcome"], registry=_OWN
 )
+_cached = Counter("packetfs_cached", "Jobs that were done because their values were known.", _PLACE, registry=_OWN)
 _attempts = Counter("packetfs_attempts", "Attempts that ended, by how.", [*_PLACE, "outcome"], registry=_OWN)
 _seconds = Histogram("packetfs_attempt_seconds", "What an attempt took.", _PLACE, buckets=_BUCKETS, registry=_OWN)
 _moves = Counter("packetfs_moves", "Jobs that went on to another attempt.", [*_PLACE, "to"], registry=_OWN)
@@ -76,7 +77,8 @@ class WorkerMetrics:
 
     def finished(self, job: Job, substrate: str, error: JobError | None, course: Course) -> None:
         """The job has ended."""
-        del course
+        if course.cached:
+            _cached.labels(substrate).inc()
         ops = job.program.ops
         op = ops[0].name if len(ops) == 1 else "program"
         _jobs.labels(op, substrate, "done" if error is None else error.type).inc()

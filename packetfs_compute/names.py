@@ -34,6 +34,9 @@ MAX_JOB_ID_CHARS: Final = 128
 DEFAULT_TIMEOUT_MS: Final = 30_000
 MAX_TIMEOUT_MS: Final = 3_600_000
 
+MAX_PRIORITY: Final = 9
+"""The last to be run; 0 is the first (kombu's order on Redis)."""
+
 QUEUE_PREFIX: Final = "packetfs."
 TASK_PREFIX: Final = "packetfs."
 LOCAL: Final = "local"
@@ -46,6 +49,14 @@ UPKEEP_QUEUE: Final = "packetfs.upkeep"
 PROBE_TASK: Final = "packetfs.probe"
 SWEEP_TASK: Final = "packetfs.sweep"
 """What Celery beat sends, and the queue that it goes to."""
+
+SCANS: Final = "scans"
+SCAN_TASK: Final = "packetfs.scan"
+SCANS_QUEUE: Final = "packetfs.scans"
+"""What runs scans of whole objects: no substrate, but it says that it consumes its queue as one does, under this name."""
+
+MAX_WINDOWS: Final = 20_000
+"""Most windows of one scan."""
 
 ENV_PREFIX: Final = "PACKETFS_"
 CONFIG_FILE: Final = "packetfs.toml"
@@ -93,6 +104,13 @@ JOURNAL_FAILED: Final = "packetfs:journal:failed"
 JOURNAL_OPENED: Final = "packetfs:journal:opened"
 """What opened each substrate's breaker last (a hash of JSON objects)."""
 
+CACHE_OBJECT: Final = "packetfs:cache:object:"
+"""What is known of one version of an object, by its digest (a hash each)."""
+CACHE_OBJECTS: Final = "packetfs:cache:objects"
+"""All such versions by when they were last written to (a sorted set, Unix seconds)."""
+CACHE_COUNTS: Final = "packetfs:cache:counts"
+"""How many values each holds, and ``all`` together (a hash)."""
+
 JOBS_QUEUE: Final = "packetfs:jobs:queue"
 """What the intake takes: jobs as JSON, pushed on the left (a list)."""
 JOBS_PROCESSING: Final = "packetfs:jobs:processing:"
@@ -109,6 +127,9 @@ JOBS_KNOWN: Final = "packetfs:jobs:known:"
 """What was asked under a job's id (JSON), for jobs that came in by the desk."""
 JOBS_RESULTS: Final = "packetfs:results:"
 """How such a job ended (JSON), for clients that know nothing but Redis."""
+
+SCAN_STATE: Final = "packetfs:scan:"
+"""What a scan has done so far, by its id (a hash)."""
 
 REPLY_FLAG: Final = "packetfs_reply"
 """The message header of a job that came in by the desk: its end is written to :data:`JOBS_RESULTS` too."""

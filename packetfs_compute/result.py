@@ -42,7 +42,10 @@ class OpValue(TypedDict):
 
 
 class JobResult(TypedDict):
-    """A finished job. ``length`` is what was asked for, ``bytes_processed`` what was read; sizes are bytes."""
+    """A finished job. ``length`` is what was asked for, ``bytes_processed`` what the values are of; sizes are bytes.
+
+    ``cached``: its values were known, so that nothing was read; ``substrate`` and ``region`` are where they were computed.
+    """
 
     results: list[OpValue]
     job_id: str
@@ -56,6 +59,7 @@ class JobResult(TypedDict):
     region: str
     attempts: list[Attempt]
     cost_usd: float
+    cached: bool
     timing: Timing
 
 
@@ -68,8 +72,12 @@ def job_result(
     cost_usd: float,
     queued_s: float | None,
     total_s: float,
+    cached_from: str | None = None,
 ) -> JobResult:
-    """Return the result of a job whose last attempt gave ``answer``, a successful response of the wire."""
+    """Return the result of a job whose last attempt gave ``answer``, a successful response of the wire.
+
+    ``cached_from``: no attempt did; its values were known, and were computed on that substrate.
+    """
     fetch_s = answer["fetchTimeMs"] / 1000
     return {
         "results": answer["results"],
@@ -80,10 +88,11 @@ def job_result(
         "bytes_processed": answer["bytesProcessed"],
         "object_size": answer["objectSize"],
         "etag": answer["etag"],
-        "substrate": attempts[-1]["substrate"],
+        "substrate": attempts[-1]["substrate"] if cached_from is None else cached_from,
         "region": answer["region"],
         "attempts": attempts,
         "cost_usd": cost_usd,
+        "cached": cached_from is not None,
         "timing": {
             "queued_s": queued_s,
             "fetch_s": round(fetch_s, 6),

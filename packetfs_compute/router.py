@@ -27,6 +27,8 @@ from packetfs_compute.names import (
     MAX_RANGE_BYTES,
     OPS_WITH_IMM,
     PROBE_TASK,
+    SCAN_TASK,
+    SCANS_QUEUE,
     SWEEP_TASK,
     TASK_PREFIX,
     UPKEEP_QUEUE,
@@ -47,6 +49,7 @@ from packetfs_compute.routing import (
 )
 from packetfs_compute.routing.pace import Pace
 from packetfs_compute.routing.shortlist import MANY, class_of, pick, rank
+from packetfs_compute.routing.snapshot import Outlook
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_substrate, substrate_names
 
@@ -58,6 +61,9 @@ _STALE_S: Final = 10.0
 _IDLE_S: Final = 5.0
 """The refreshing ends this long after the last publish."""
 _MAX_LISTS: Final = 256
+_MOST_ALIKE: Final = 32
+_PART: Final = 4
+"""Of a place's slots one in so many may be taken by jobs that were not looked at singly: its queue grows by no more."""
 _POSITIONS: Final = {
     **{task_of(op): 2 for op in ("crc32c", "fnv64")},
     **{task_of(op): 3 for op in OPS_WITH_IMM},
@@ -88,7 +94,7 @@ class Router:
         clock: Callable[[], float] = time.time,
         random: Callable[[], float] = random.random,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._open_fleet = open_fleet
         self._clock = clock
         self._random = random
@@ -112,13 +118,32 @@ class Router:
             return None
         if name in (PROBE_TASK, SWEEP_TASK):
             return {"queue": UPKEEP_QUEUE}
+        if name == SCAN_TASK:
+            return {"queue": SCANS_QUEUE}
         try:
-            policy, wanted = wanted_of(name, args or (), kwargs or {}, self._settings)
+            policy, wanted = wanted_of(name, args or (), kwargs or {}, self.settings)
         except JobError:
             return {"queue": queue_of(LOCAL)}
         substrate = self._publish(wanted, policy).substrate or LOCAL
         self._sent[substrate] += 1
         return {"queue": queue_of(substrate)}
+
+    def alike(self, wanted: Wanted, policy: Policy) -> Iterator[str]:
+        """Yield the queue of one job after another that are all like this one, each published when it is yielded.
+
+        A decision holds for a few: as many as hardly change how busy the place is that it names.
+        """
+        while True:
+            decision = self._publish(wanted, policy)
+            substrate, fleet = decision.substrate or LOCAL, self.survey()
+            outlook = next((one for one in fleet.outlooks if one.place.name == substrate), None)
+            count = _holds_for(decision, policy, outlook)
+            if fleet.publishers > 1:
+                self._pace.sent(class_of(wanted, policy), self._published_at, count - 1)
+            queue = queue_of(substrate)
+            for _ in range(count):
+                self._sent[substrate] += 1
+                yield queue
 
     def decide(self, wanted: Wanted, policy: Policy, tried: Collection[str] = ()) -> Decision:
         """Decide for one job with the whole table, by what a publish knows; count nothing as sent."""
@@ -168,7 +193,7 @@ class Router:
 
     def refresh(self) -> None:
         """Read the fleet once; raises a :class:`PacketFSError` when it cannot be."""
-        fleet = self._fleet or self._open_fleet(self._settings, list(self._places()))
+        fleet = self._fleet or self._open_fleet(self.settings, list(self._places()))
         self._fleet = fleet
         now = self._clock()
         publishes = now - self._published_at < _IDLE_S  # a worker that only fails jobs over is none to reckon with
@@ -185,9 +210,9 @@ class Router:
 
     def _places(self) -> Iterator[Capabilities]:
         """Yield what is declared. A substrate that cannot be built is left out: its worker will say why."""
-        for name in substrate_names(self._settings):
+        for name in substrate_names(self.settings):
             with suppress(PacketFSError):
-                yield load_substrate(name, self._settings).capabilities
+                yield load_substrate(name, self.settings).capabilities
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -216,6 +241,15 @@ class Router:
             except PacketFSError:
                 self._fleet = None  # the next turn connects anew
             time.sleep(_REFRESH_S)
+
+
+def _holds_for(decision: Decision, policy: Policy, outlook: Outlook | None) -> int:
+    """Return for how many equal jobs a decision holds."""
+    if outlook is None or outlook.most is not None or outlook.share < 1:
+        return 1
+    if policy.deadline_s is None and sum(row.veto is None for row in decision.candidates) == 1:
+        return _MOST_ALIKE
+    return max(1, min(_MOST_ALIKE, outlook.slots // _PART))
 
 
 def wanted_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], settings: Settings) -> tuple[Policy, Wanted]:

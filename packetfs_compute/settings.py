@@ -98,6 +98,8 @@ class Settings:
     data_dir: Path = _setting(lambda: Path(platformdirs.user_data_dir("packetfs", appauthor=False)), path)
     """The embedded server's socket, log and append-only file; the user's data directory by default."""
     result_ttl_s: int = _setting(86_400, count(60, 30 * 86_400))
+    cache_entries: int = _setting(200_000, count(0, 100_000_000))
+    """Most values of results to keep in Redis, about 200 bytes each; 0 keeps none, and asks for none."""
     connect_timeout_s: float = _setting(5.0, seconds(0.1, 60))
     """For the broker and for a source alike."""
 

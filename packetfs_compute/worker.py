@@ -21,11 +21,13 @@ from typing import Any, Final
 
 import redis
 from celery.app.task import Context
-from celery.signals import celeryd_init, worker_process_shutdown, worker_ready, worker_shutdown
+from celery.signals import celeryd_init, task_postrun, worker_process_shutdown, worker_ready, worker_shutdown
 from celery.worker import state
 
+from packetfs_compute.broker import errands
 from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.broker.transport import polled
+from packetfs_compute.cache.redis import open_cache
 from packetfs_compute.celery import current_settings, router_of
 from packetfs_compute.deadline import Token, cancelled_by
 from packetfs_compute.dispatch import Dispatcher, Observer
@@ -33,7 +35,7 @@ from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.fleet import LEASE_S, Fleet, Leased
 from packetfs_compute.fleet.redis import open_fleet
 from packetfs_compute.journal import Journal, open_journal
-from packetfs_compute.names import QUEUE_PREFIX, TASK_PREFIX, queue_of
+from packetfs_compute.names import QUEUE_PREFIX, SCANS, SCANS_QUEUE, TASK_PREFIX, queue_of
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_fleet, substrate_names
 
@@ -170,7 +172,11 @@ def _dispatcher(pid: int, settings: Settings) -> Dispatcher:
         from packetfs_compute import metrics  # noqa: PLC0415  (a publisher needs none)
 
         observers = (*observers, metrics.WorkerMetrics())
-    return Dispatcher(settings, fleet, router_of(settings), observers, Leases(fleet).hold)
+    return Dispatcher(
+        settings, fleet, router_of(settings), observers, Leases(fleet).hold,
+        lambda leased, outcome, now: errands.put(errands.Errand(*fleet.recording(leased, outcome, now))),
+        cache=open_cache(settings, lambda *script: errands.put(errands.Errand(*script))),
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=4)
@@ -206,6 +212,8 @@ def _begin(sender: Any = None, **_: Any) -> None:
             _endings.append(server.shutdown)
     queues = [queue for queue in sender.app.amqp.queues.consume_from if queue.startswith(QUEUE_PREFIX)]
     slots = {name: int(sender.pool.limit or 1) for queue in queues if (name := substrate_of_queue(queue, settings))}
+    if SCANS_QUEUE in queues:
+        slots[SCANS] = int(sender.pool.limit or 1)
     if slots:
         backend = sender.app.backend
         pulse = Pulse(
@@ -213,6 +221,16 @@ def _begin(sender: Any = None, **_: Any) -> None:
         )
         _endings.append(pulse.stop)
         pulse.start()
+
+
+@task_postrun.connect
+def _run_errands(task: Any = None, **_: Any) -> None:
+    """Run the errands of a task that has stored no result."""
+    left = errands.pending()
+    if left:
+        errands.clear()
+        with suppress(redis.RedisError, OSError):  # what cannot be recorded is lost, and its lease ends by itself
+            errands.run(task.backend.client, left)
 
 
 @worker_shutdown.connect

@@ -9,6 +9,7 @@ from kombu.exceptions import EncodeError, OperationalError
 from kombu.utils.uuid import uuid
 from redis import RedisError
 
+from packetfs_compute.broker.errands import along_with_result
 from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.celery import SUBMITTED_AT, TRAIL
 from packetfs_compute.errors import BadProgram, BrokerUnavailable, Cancelled, JobError
@@ -18,7 +19,7 @@ from packetfs_compute.result import JobResult
 from packetfs_compute.routing.recovery import Again
 from packetfs_compute.worker import current_dispatcher, substrate_of_queue
 
-__all__ = ["JobTask", "run"]
+__all__ = ["JobTask", "is_finished", "run", "unavailable"]
 
 _NO_LIMIT = 1_000_000
 
@@ -28,6 +29,10 @@ class JobTask(Task):  # type: ignore[type-arg]
 
     throws = (JobError,)
     """A job that fails by name is news for its caller, not for the log: Celery then prints no traceback of it."""
+
+    resultrepr_maxsize = 256
+    """Of a result's characters in events and logs. Celery renders it for every task; four times as many took a tenth of
+    the time of one that does nothing."""
 
     ledger = True
     """Whether its jobs are entered in the ledger, which has one published again that was lost."""
@@ -52,11 +57,11 @@ class JobTask(Task):  # type: ignore[type-arg]
         try:
             return super().apply_async(args, kwargs, job_id, *more, **options)
         except (OperationalError, RedisError) as error:
-            raise _unavailable(error, job_id) from error
+            raise unavailable(error, job_id=job_id) from error
         except RuntimeError as error:
             # How Celery says that the result store, which it subscribes to before it publishes, is not there.
             if error.args == (E_RETRY_LIMIT_EXCEEDED,):
-                raise _unavailable("no connection to the result store", job_id) from error
+                raise unavailable("no connection to the result store", job_id=job_id) from error
             raise
         except (EncodeError, RecursionError, ValueError) as error:  # ValueError: an integer of over 4,300 digits
             raise BadProgram(
@@ -65,14 +70,16 @@ class JobTask(Task):  # type: ignore[type-arg]
             ) from error
 
 
-def _unavailable(reason: object, job_id: str) -> BrokerUnavailable:
+def unavailable(reason: object, **details: object) -> BrokerUnavailable:
+    """Return the error of a publish that failed, and that may have succeeded all the same."""
     return BrokerUnavailable(
         f"the broker does not answer: {reason}",
-        {"hint": "start one with `packetfs up`, or set PACKETFS_REDIS_URL to one that runs", "job_id": job_id},
+        {"hint": "start one with `packetfs up`, or set PACKETFS_REDIS_URL to one that runs", **details},
     )
 
 
-def _is_finished(task: JobTask) -> bool:
+def is_finished(task: JobTask) -> bool:
+    """Whether the job of a task that is being executed needs no further attempt."""
     backend = task.backend
     return isinstance(backend, ResultBackend) and backend.is_finished(str(task.request.id))
 
@@ -84,7 +91,7 @@ def run(task: JobTask, raw_program: dict[str, Any], raw_policy: object) -> JobRe
     that was called rather than published makes all its attempts here.
     """
     request = task.request
-    if (request.delivery_info or {}).get("redelivered") and _is_finished(task):
+    if (request.delivery_info or {}).get("redelivered") and is_finished(task):
         raise Ignore  # a copy of a message whose job was done meanwhile
     raw_trail = getattr(request, TRAIL, None)
     job = accept_job(str(request.id), raw_program, raw_policy, getattr(request, SUBMITTED_AT, None), raw_trail)
@@ -93,7 +100,8 @@ def run(task: JobTask, raw_program: dict[str, Any], raw_policy: object) -> JobRe
         return dispatcher.run_here(job, LOCAL)
     routing_key = (request.delivery_info or {}).get("routing_key")
     try:
-        answer = dispatcher.run(job, substrate_of_queue(routing_key, dispatcher.settings) or LOCAL)
+        with along_with_result():
+            answer = dispatcher.run(job, substrate_of_queue(routing_key, dispatcher.settings) or LOCAL)
     except Cancelled as error:
         task.backend.mark_as_revoked(job.id, error.message, request)  # it is already, but the chord has not counted it
         raise Ignore from error

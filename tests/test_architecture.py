@@ -45,10 +45,12 @@ FLOORS = {
     "packetfs_compute.serving": 1,
     "packetfs_compute.sources": 1,
     "packetfs_compute.state": 1,
+    "packetfs_compute.cache": 2,
     "packetfs_compute.conform": 2,
     "packetfs_compute.fleet": 2,
     "packetfs_compute.simulator": 2,
     "packetfs_compute.substrates": 2,
+    "packetfs_compute.verifying": 2,
     "packetfs_compute.volunteers": 2,
     "packetfs_compute.broker": 3,
     "packetfs_compute.celery": 3,
@@ -57,7 +59,9 @@ FLOORS = {
     "packetfs_compute.journal": 3,
     "packetfs_compute.metrics": 3,
     "packetfs_compute.overview": 3,
+    "packetfs_compute.publish": 3,
     "packetfs_compute.router": 3,
+    "packetfs_compute.scanning": 3,
     "packetfs_compute.upkeep": 3,
     "packetfs_compute.worker": 3,
     "tasks": 3,
@@ -72,11 +76,12 @@ FLOORS = {
 QUEUEING = {"celery", "kombu", "redis"}
 """What a Lambda's zip has not got."""
 
-MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.celery", "packetfs_compute.cli", "packetfs_compute.desk",
+MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.cache", "packetfs_compute.celery", "packetfs_compute.cli",
+             "packetfs_compute.desk",
              "packetfs_compute.embedded", "packetfs_compute.gateway", "packetfs_compute.intake", "packetfs_compute.fleet",
-             "packetfs_compute.journal", "packetfs_compute.metrics", "packetfs_compute.state", "packetfs_compute.upkeep",
-             "packetfs_compute.volunteers", "packetfs_compute.worker", "tasks"}  # fmt: skip
-"""Who may import it: floors 3 and 4, what connects to it, and the fleet and the volunteers, which keep their state there."""
+             "packetfs_compute.journal", "packetfs_compute.metrics", "packetfs_compute.scanning", "packetfs_compute.state",
+             "packetfs_compute.upkeep", "packetfs_compute.volunteers", "packetfs_compute.worker", "tasks"}  # fmt: skip
+"""Who may import it: floors 3 and 4, what connects to it, and the cache, fleet and volunteers, whose state is there."""
 
 LATE_IMPORTS = {
     ("packetfs_compute.cli.run", "packetfs_compute.cli.submit"): "with --inline, Celery need not be loaded",

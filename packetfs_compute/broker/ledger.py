@@ -10,9 +10,9 @@ A job's record is the name of its list, a newline, and the message as JSON (whic
 takes another way than a list of this very Redis, the name is empty.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from packetfs_compute.broker.lua import Script
 from packetfs_compute.names import (
@@ -24,7 +24,19 @@ from packetfs_compute.names import (
     LEDGER_RUNS,
 )
 
-__all__ = ["ENTER", "Entry", "Ledger", "LedgerStats", "Move", "enter_arguments"]
+__all__ = [
+    "ENTER",
+    "ENTER_MANY",
+    "MOST_AT_ONCE",
+    "PATIENCE_S",
+    "Batch",
+    "Entering",
+    "Entry",
+    "Ledger",
+    "LedgerStats",
+    "Move",
+    "enter_arguments",
+]
 
 PATIENCE_S: Final = 5.0
 """How long after it was published, or was to run, a job is looked at first."""
@@ -34,6 +46,9 @@ _UNACKED: Final = ("unacked", "unacked_index")
 """Where kombu's Redis transport keeps the messages that workers hold (``unacked_key`` and ``unacked_index_key``)."""
 
 ENTER: Final = Script("enter")
+ENTER_MANY: Final = Script("enter_many")
+MOST_AT_ONCE: Final = 250
+"""Jobs in one run of it: some hundred KiB, and a millisecond in which the server does nothing else."""
 _DUE: Final = Script("due")
 _POSTPONE: Final = Script("postpone")
 _RENEW: Final = Script("renew")
@@ -82,6 +97,68 @@ class LedgerStats:
     given_up: int
 
 
+class Batch(NamedTuple):
+    """Jobs whose messages have most in common."""
+
+    key: str
+    """The list that the messages go on."""
+    message: str
+    """What they have in common, as JSON; ``{1}`` stands for a job's id, ``{2}`` for its next part …"""
+    jobs: Sequence[tuple[str, ...]]
+    """Each job's parts as they stand in JSON, so without a line break, its id first."""
+
+
+class Entering:
+    """Jobs on their way into the ledger and on their lists: between :meth:`start` and :meth:`finish` the server works.
+
+    It holds a connection meanwhile, which :meth:`abandon` gives back where nobody will finish. Both pass on redis-py's
+    errors, and leave nothing behind then.
+    """
+
+    def __init__(self, client: Any, batches: Iterable[Batch], patience_s: float = PATIENCE_S) -> None:
+        self._pool = client.connection_pool
+        self._connection: Any = None
+        self._commands = [
+            ("EVAL", ENTER_MANY.text, 3, LEDGER_OPEN, LEDGER_JOBS, key, patience_s, message[:-1], lines, len(jobs[0]))
+            for key, message, jobs in batches
+            for lines in _lines(jobs)
+        ]
+
+    def start(self) -> None:
+        """Send them."""
+        self._connection = self._pool.get_connection()
+        try:
+            for command in self._commands:
+                self._connection.send_command(*command)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def finish(self) -> None:
+        """Wait until they have arrived."""
+        try:
+            for _ in self._commands:
+                self._connection.read_response()
+        except BaseException:
+            self.abandon()
+            raise
+        self._pool.release(self._connection)
+        self._connection = None
+
+    def abandon(self) -> None:
+        """Let go of the connection, whatever is still on its way."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._pool.release(self._connection)
+            self._connection = None
+
+
+def _lines(jobs: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield jobs' parts, as many jobs' as one run takes. In one string: of many, redis-py sends a few KiB at a time."""
+    for at in range(0, len(jobs), MOST_AT_ONCE):
+        yield "".join(["\n".join(job) + "\n" for job in jobs[at : at + MOST_AT_ONCE]])
+
+
 class Ledger:
     """The ledger in the Redis of ``client``, a redis-py client whose errors it passes on."""
 
@@ -93,6 +170,15 @@ class Ledger:
     ) -> None:
         """Enter a job, and put its message on the list ``key`` unless that is empty. A job that is open stays one entry."""
         ENTER(self._client, *enter_arguments(job_id, key, message, eta, patience_s))
+
+    def enter_many(self, batches: Iterable["Batch"], patience_s: float = PATIENCE_S) -> None:
+        """Enter jobs, and put their messages on lists, in one round trip.
+
+        A job that is open is passed over, so that this may be tried again where its answer was lost.
+        """
+        entering = Entering(self._client, batches, patience_s)
+        entering.start()
+        entering.finish()
 
     def lease(self, job_id: str, ttl_s: float) -> bool:
         """Say that an attempt runs; return whether the job is open, that is: worth running."""

@@ -18,6 +18,7 @@ from packetfs_compute.errors import Internal, JobError
 from packetfs_compute.result import JobResult
 
 __all__ = [
+    "PROGRESS",
     "ErrorInfo",
     "JobStatus",
     "Outcome",
@@ -26,11 +27,14 @@ __all__ = [
     "fingerprint_of",
     "known_record",
     "outcome",
+    "progress_of",
     "reply_head",
 ]
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
+PROGRESS: Final = "PROGRESS"
+"""Celery's name, by custom, of a task's state that tells how far it is."""
 _MAX_MESSAGE_CHARS: Final = 2000
 _SHOWN: Final = ("field", "hint", "attempts")
 
@@ -46,7 +50,10 @@ class ErrorInfo(TypedDict):
 
 
 class JobStatus(TypedDict):
-    """How a job stands. What was asked is ``None`` for a job that did not come in by the desk. Times are Unix seconds."""
+    """How a job stands. What was asked is ``None`` for a job that did not come in by the desk. Times are Unix seconds.
+
+    ``progress`` is there while a scan runs (:class:`packetfs_compute.scanning.tally.Progress`).
+    """
 
     job_id: str
     status: State
@@ -55,6 +62,7 @@ class JobStatus(TypedDict):
     policy: dict[str, Any] | None
     result: JobResult | None
     error: ErrorInfo | None
+    progress: NotRequired[dict[str, Any]]
 
 
 class Outcome(TypedDict):
@@ -94,6 +102,12 @@ def outcome(meta: Mapping[str, Any]) -> Outcome | None:
     if status == states.FAILURE:
         return {"status": "failed", "result": None, "error": _failure(result)}
     return None
+
+
+def progress_of(meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return how far a scan is of which Celery keeps ``meta``; ``None`` where that is another state."""
+    told = meta.get("result")
+    return dict(told) if meta.get("status") == PROGRESS and isinstance(told, Mapping) else None
 
 
 def reply_head(job_id: str, meta: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendStoreError, TaskRevokedError
 from kombu.exceptions import KombuError
 
+from packetfs_compute.broker import errands
+from packetfs_compute.broker.errands import Errand
 from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.lua import Script
 from packetfs_compute.broker.outcome import reply_head
@@ -149,8 +151,17 @@ class ResultBackend(RedisBackend):
             int(final and not _is_chord_part(request)),
             reply,
         ]
-        self.ensure(lambda: _STORE(self.client, keys, arguments), ())
+        self.ensure(self._run, (Errand(_STORE.text, _STORE.digest, keys, arguments),))
+        errands.clear()
         return result
+
+    def _run(self, store: Errand) -> None:
+        """Store, after this thread's errands: in the same round trip."""
+        left = errands.pending()
+        if left:
+            errands.run(self.client, [*left, store])
+        else:
+            _STORE(self.client, store.keys, store.arguments)
 
 
 def _is_entered(request: Any) -> bool:

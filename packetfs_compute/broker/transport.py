@@ -69,8 +69,7 @@ class Channel(kombu_redis.Channel):
 
     _expires: dict[str, int]
     """kombu's: how long each queue with ``x-expires`` lives after its last use, in ms."""
-    _publisher: Any = None
-    _create_client: Any
+    _kept: Any = None
     _q_for_pri: Any
 
     def _get_client(self) -> Any:
@@ -121,19 +120,22 @@ class Channel(kombu_redis.Channel):
             for lifetime in lifetimes:
                 batch.add("pexpire", *lifetime)
             return
-        client = self._publishing()
+        client = self._create_client()
         ENTER(client, keys, arguments)
         for lifetime in lifetimes:
             client.pexpire(*lifetime)
 
-    def _publishing(self) -> Any:
-        """Return the client to publish with: one for as long as its pool is the channel's, which a fork replaces.
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """Return a client: one for as long as its pool is the channel's, which a fork replaces.
 
-        kombu makes a client for each message; that costs as much as all that the ledger does.
+        kombu makes one for each message that it sends, notes or acknowledges; that costs as much as all that the ledger
+        does.
         """
-        if self._publisher is None or self._publisher.connection_pool is not self.pool:
-            self._publisher = self._create_client()
-        return self._publisher
+        if asynchronous:  # to wait with: its connection is its own
+            return super()._create_client(asynchronous)  # type: ignore[misc]
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = super()._create_client()  # type: ignore[misc]
+        return self._kept
 
 
 class Transport(kombu_redis.Transport):

@@ -22,6 +22,8 @@ __all__ = ["cli", "main"]
 _COMMANDS: Final = {
     "demo": "packetfs_compute.cli.demo:demo",
     "run": "packetfs_compute.cli.run:run",
+    "scan": "packetfs_compute.cli.scan:scan",
+    "verify": "packetfs_compute.cli.verify:verify",
     "explain": "packetfs_compute.cli.explain:explain",
     "up": "packetfs_compute.cli.up:up",
     "fleet": "packetfs_compute.cli.fleet:fleet",
@@ -60,6 +62,8 @@ def cli() -> None:
     packetfs demo                                    see it work on this machine
     packetfs run crc32c https://host/object          one operation over an object
     packetfs run counteq:10 ./log.txt --inline       here, with no broker
+    packetfs scan https://host/object --op crc32c    a whole object, split over all places
+    packetfs verify s3://bucket/key --crc32c HEX     whether an object is what it should be
     packetfs explain crc32c https://host/object      where it would run, and why
     packetfs up                                      the whole system on this machine
     packetfs fleet                                   the substrates: health, load, prices

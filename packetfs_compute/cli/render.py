@@ -46,8 +46,12 @@ def result_lines(result: Mapping[str, Any]) -> tuple[str, str]:
     return str(result["value"]), (
         f"{result['op']} over {bytes_text(result['bytes_processed'])}{size} on {result['substrate']}, "
         f"{seconds_text(timing['fetch_s'] + timing['compute_s'])} (fetch {seconds_text(timing['fetch_s'])}), "
-        f"{usd_text(result['cost_usd'])}{_detours(result['attempts'])}"
+        f"{usd_text(result['cost_usd'])}{_detours(result['attempts'])}{_known(result)}"
     )
+
+
+def _known(result: Mapping[str, Any]) -> str:
+    return ", known already: nothing was read" if result.get("cached") else ""
 
 
 def _detours(attempts: Sequence[Mapping[str, Any]]) -> str:

@@ -37,8 +37,12 @@ class Session:
 
     def cancel(self, pending: AsyncResult[dict[str, Any]]) -> None:
         """Cancel a job that nobody waits for any more, if there is still somebody to be told."""
-        with closing(Desk(self._settings)) as desk, suppress(PacketFSError):
+        with closing(self.desk()) as desk, suppress(PacketFSError):
             desk.cancel(pending.id)
+
+    def desk(self) -> Desk:
+        """Return a desk of this system, which whoever asks for it closes."""
+        return Desk(self._settings)
 
     def let_go(self) -> None:
         """Stop waiting for results while the store is there; else each handle tries to when it is garbage, and prints."""
@@ -48,14 +52,14 @@ class Session:
 
 
 @contextmanager
-def system_for(settings: Settings) -> Iterator[Session]:
+def system_for(settings: Settings, *, scans: bool = False) -> Iterator[Session]:
     """Yield a session with a system that lasts as long as the context does.
 
     That is the Redis in the settings, else the system that ``packetfs up`` runs in the data directory, else a system that
-    is started now and stopped at the end.
+    is started now, with a worker for ``scans`` where they are wanted, and stopped at the end.
     """
     if settings.embedded and holder_pid(settings.data_dir) is None:
-        with temporary_system(settings) as session:
+        with temporary_system(settings, scans=scans) as session:
             yield session
     else:
         session = Session(settings)
@@ -66,9 +70,9 @@ def system_for(settings: Settings) -> Iterator[Session]:
 
 
 @contextmanager
-def temporary_system(settings: Settings) -> Iterator[Session]:
+def temporary_system(settings: Settings, *, scans: bool = False) -> Iterator[Session]:
     """Yield a session with a system of our own in a temporary directory, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="packetfs-") as folder:
         own = replace(settings, redis_url=None, broker_url=None, data_dir=Path(folder))
-        with System(own, persistent=False), system_for(replace(own, redis_url=own.state_url)) as session:
+        with System(own, persistent=False, scans=scans), system_for(replace(own, redis_url=own.state_url)) as session:
             yield session

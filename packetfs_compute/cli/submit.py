@@ -8,11 +8,10 @@ from packetfs_compute.celery import app, broker_errors
 from packetfs_compute.cli.job_options import Asked
 from packetfs_compute.cli.session import system_for
 from packetfs_compute.errors import AttemptTimeout, BrokerUnavailable
-from packetfs_compute.names import LOCAL, queue_of
-from packetfs_compute.settings import Settings
+from packetfs_compute.names import queue_of
 from packetfs_compute.substrates import substrate_names
 
-__all__ = ["submit_and_wait"]
+__all__ = ["check_consumers", "submit_and_wait"]
 
 _MARGIN_S: Final = 5.0
 """How much longer than the job's own deadline its answer is waited for."""
@@ -34,7 +33,7 @@ def submit_and_wait(asked: Asked) -> dict[str, Any]:
             try:
                 return dict(pending.get(timeout=min(_PATIENCE_S, deadline_s)))
             except celery.exceptions.TimeoutError:
-                _check_consumers(settings)
+                check_consumers(*map(queue_of, substrate_names(settings)))
                 return dict(pending.get(timeout=deadline_s))
         except KeyboardInterrupt:
             session.cancel(pending)
@@ -48,12 +47,12 @@ def submit_and_wait(asked: Asked) -> dict[str, Any]:
             ) from error
 
 
-def _check_consumers(settings: Settings) -> None:
-    """Raise :class:`BrokerUnavailable` when nobody consumes any queue of the fleet."""
-    queues = app.control.inspect(timeout=1.0).active_queues() or {}
-    consumed = {queue["name"] for some in queues.values() for queue in some}
-    if not consumed & {queue_of(name) for name in substrate_names(settings)}:
+def check_consumers(*queues: str) -> None:
+    """Raise :class:`BrokerUnavailable` when nobody consumes any of the queues, the first of which is named."""
+    answers = app.control.inspect(timeout=1.0).active_queues() or {}
+    consumed = {queue["name"] for some in answers.values() for queue in some}
+    if not consumed & set(queues):
         raise BrokerUnavailable(
-            f"no worker consumes the queue {queue_of(LOCAL)}",
-            {"hint": f"start one: celery -A packetfs_compute worker -Q {queue_of(LOCAL)}"},
+            f"no worker consumes the queue {queues[0]}",
+            {"hint": f"start one: celery -A packetfs_compute worker -Q {queues[0]}"},
         )

@@ -16,13 +16,20 @@ __all__ = ["up"]
 
 @click.command(short_help="The whole system on this machine, until Ctrl-C.")
 @click.option("--concurrency", type=click.IntRange(1, 1024), help="Jobs at once.  [default: one a CPU]")
+@click.option("--no-scans", is_flag=True, help="Without the worker that scans of whole objects need.")
 @click.option("--no-gateway", is_flag=True, help="Without HTTP and the dashboard.")
 @click.option("--flower", "with_flower", is_flag=True, help="Flower as well, on this machine alone, with a password.")
 @click.option("--flower-port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Its port.")
 @click.option("--verbose", is_flag=True, help="Log every job to the worker's log.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document once everything is up.")
 def up(
-    concurrency: int | None, no_gateway: bool, with_flower: bool, flower_port: int, verbose: bool, as_json: bool
+    concurrency: int | None,
+    no_scans: bool,
+    no_gateway: bool,
+    with_flower: bool,
+    flower_port: int,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Run the whole system here until Ctrl-C: Redis (embedded, unless PACKETFS_REDIS_URL is set), workers, and the gateway.
 
@@ -43,7 +50,14 @@ def up(
     try:
         with (
             interruptible(),
-            System(settings, persistent=True, verbose=verbose, gateway=not no_gateway, flower=flower) as system,
+            System(
+                settings,
+                persistent=True,
+                verbose=verbose,
+                scans=not no_scans,
+                gateway=not no_gateway,
+                flower=flower,
+            ) as system,
         ):
             if as_json:
                 ready = {

@@ -1,4 +1,4 @@
-"""A system on this machine: the embedded Redis, a worker for each substrate, upkeep, intake, gateway; all in order.
+"""A system on this machine: the embedded Redis, a worker for each substrate, one for scans, upkeep, intake, gateway.
 
 Processes are watched by what they do: a worker says in the fleet that it consumes (:mod:`packetfs_compute.worker`), and
 one that lives but no longer says so, while Redis answers, is started again. So are a gateway and a Flower that no longer
@@ -26,7 +26,7 @@ from packetfs_compute.embedded.server import STOP, check_redis, start_redis_serv
 from packetfs_compute.embedded.watch import Watched
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.fleet.redis import RedisFleet, open_fleet
-from packetfs_compute.names import LOCAL, queue_of
+from packetfs_compute.names import LOCAL, SCANS, queue_of
 from packetfs_compute.routing import Capabilities
 from packetfs_compute.settings import Settings, to_environment
 from packetfs_compute.substrates import load_fleet
@@ -45,12 +45,17 @@ _WATCH_EVERY_S: Final = 0.5
 _LOOK_EVERY_S: Final = 2.0
 _FORWARDER_SLOTS: Final = 32
 """Attempts at once of a forwarding worker whose substrate declares no slots."""
+_SCAN_SLOTS: Final = 4
+"""Scans at once: their windows have the slots of the substrates, and each may hold 48 MiB here."""
+_STOP_SCANS: Final = ((signal.SIGTERM, 1.0),)
+"""A scan is not waited for: the next start goes on where it was."""
 
 
 class System:
     """The embedded Redis (when settings name no other), a worker for each substrate, and upkeep, as a context manager.
 
-    ``persistent`` keeps jobs and results across restarts, and runs an intake: others may push jobs. With ``gateway`` there
+    ``persistent`` keeps jobs and results across restarts, and runs an intake: others may push jobs. With ``scans`` there is
+    a worker for them, which is not waited for. With ``gateway`` there
     is one, unless something stands in its way, which is told and leaves ``gateway_url`` at ``None``; with ``flower`` there
     is that. Raises :class:`~packetfs_compute.errors.AlreadyRunning` when another system holds the data directory,
     :class:`~packetfs_compute.errors.ConfigurationError` for a substrate that settings name wrongly.
@@ -62,12 +67,14 @@ class System:
         *,
         persistent: bool,
         verbose: bool = False,
+        scans: bool = False,
         gateway: bool = False,
         flower: Flower | None = None,
     ) -> None:
         settings = with_browsers_key(settings) if gateway else settings
         self._settings = settings if flower is None else replace(settings, flower_url=flower.url)
         self._persistent = persistent
+        self._scans = scans
         self._gateway = gateway
         self._flower = flower
         self.gateway_url: str | None = None
@@ -86,14 +93,18 @@ class System:
                 stack.callback(_remove_socket, settings)
             else:
                 check_redis(settings)
-            pulse = _Pulses(open_fleet(settings, places))
+            pulse = _Pulses(open_fleet(settings, [*places, replace(places[0], name=SCANS)]))
             stop = _STOP_WORKER if self._persistent else _STOP_WORKER_FOR_GOOD
             for at, place in enumerate(places):
                 self._start_workers(stack, place, at, pulse, stop)
+            if self._scans:
+                stop_scans = _STOP_SCANS if self._persistent else _STOP_WORKER_FOR_GOOD
+                self._start(stack, self._start_scans, stop_scans, lambda: pulse.of(SCANS, _node(SCANS)))
             helper = _STOP_HELPER if self._persistent else _STOP_WORKER_FOR_GOOD
             self._start(stack, lambda: self._start_helper("upkeep"), helper)
-            for watched, place in zip(self._watched[-1 - len(places) : -1], places, strict=True):
-                _wait_until_consuming(watched.child, _node(place), settings)
+            first = int(settings.embedded)
+            for watched, place in zip(self._watched[first : first + len(places)], places, strict=True):
+                _wait_until_consuming(watched.child, _node(place.name), settings)
             # What brings jobs in and shows them comes last, and so ends first: none comes in that nobody would run.
             if self._persistent:
                 self._start(stack, lambda: self._start_helper("intake"), helper)
@@ -128,26 +139,36 @@ class System:
         stack.callback(lambda: watched.child.stop(*stop))
 
     def _start_workers(self, stack: ExitStack, place: Capabilities, at: int, pulse: "_Pulses", stop: _Asks) -> None:
-        self._start(stack, lambda: self._start_worker(place, at), stop, lambda: pulse.of(place.name, _node(place)))
+        self._start(stack, lambda: self._start_worker(place, at), stop, lambda: pulse.of(place.name, _node(place.name)))
 
     def _start_worker(self, place: Capabilities, at: int) -> Child:
-        """Start the worker of one substrate: processes where this machine computes, threads where it waits for another."""
+        """Start the worker of one substrate.
+
+        It runs threads, also where this machine computes: the kernels and the sockets let go of the GIL, and a job that goes
+        to another process costs twice the CPU (docs/performance.md). Should one end the worker, all its jobs are run again.
+        """
         settings = self._settings
-        if place.kind == LOCAL:
-            pool = ["--concurrency", str(settings.concurrency)]
-        else:
-            pool = ["--pool", "threads", "--concurrency", str(place.slots or _FORWARDER_SLOTS)]
+        threads = settings.concurrency if place.kind == LOCAL else place.slots or _FORWARDER_SLOTS
+        pool = ["--pool", "threads", "--concurrency", str(threads)]
+        port = settings.metrics_port and settings.metrics_port + at
+        name = "worker" if place.name == LOCAL else f"worker-{place.name}"
+        return self._celery_worker(name, place.name, pool, port)
+
+    def _start_scans(self) -> Child:
+        return self._celery_worker(
+            f"worker-{SCANS}", SCANS, ["--pool", "threads", "--concurrency", str(_SCAN_SLOTS)], 0
+        )
+
+    def _celery_worker(self, name: str, queue: str, pool: list[str], metrics_port: int) -> Child:
         argv = [
             *(sys.executable, "-m", "celery", "--app", "packetfs_compute", "worker"),
-            *("--queues", queue_of(place.name), "--hostname", _node(place), "--loglevel", self._log_level),
+            *("--queues", queue_of(queue), "--hostname", _node(queue), "--loglevel", self._log_level),
             *(*pool, "--without-gossip", "--without-mingle"),
         ]
-        environ = {**os.environ, **to_environment(settings)}
-        if settings.metrics_port:
-            environ["PACKETFS_METRICS_PORT"] = str(settings.metrics_port + at)
+        environ = {**os.environ, **to_environment(self._settings), "PACKETFS_METRICS_PORT": str(metrics_port)}
         # An orphaned worker has no broker to say goodbye to; its jobs were not acknowledged and are run again.
-        name = "worker" if place.name == LOCAL else f"worker-{place.name}"
-        return Child(name, argv, environ, settings.data_dir / f"{name}.log", when_orphaned=signal.SIGKILL)
+        log = self._settings.data_dir / f"{name}.log"
+        return Child(name, argv, environ, log, when_orphaned=signal.SIGKILL)
 
     def _start_flower(self, stack: ExitStack, flower: Flower, pulse: "_Pulses") -> None:
         answers, environ = flower.answers(), {**os.environ, **to_environment(self._settings)}
@@ -206,8 +227,8 @@ class _Pulses:
         return self._known
 
 
-def _node(place: Capabilities) -> str:
-    return f"{place.name}@{os.uname().nodename}"
+def _node(name: str) -> str:
+    return f"{name}@{os.uname().nodename}"
 
 
 def _remove_socket(settings: Settings) -> None:

@@ -91,13 +91,13 @@ class RedisFleet:
     @_translated
     def record(self, leased: Leased, outcome: Outcome, now: float) -> tuple[Health, bool]:
         """Give the slot back and learn how the attempt ended."""
-        keys = [fleet_key(leased.substrate), fleet_key(leased.substrate, "leases"), LEDGER_LEASES]
-        arguments: list[str | int | float] = [
-            now, outcome.jitter, leased.job_id, int(outcome.ok), int(outcome.substrate_fault), outcome.byte_count,
-            outcome.seconds, outcome.surprise_s, outcome.cost_usd, outcome.retry_after_s, int(outcome.wants_retry),
-        ]  # fmt: skip
-        reply = self._record(keys, arguments)
+        reply = self._record(*_ended(leased, outcome, now))
         return _measured(reply[:-1]), bool(reply[-1])
+
+    def recording(self, leased: Leased, outcome: Outcome, now: float) -> tuple[str, str, list[str], list[Any]]:
+        """Return what :meth:`record` runs, for somebody who goes to this Redis anyway: script, digest, keys, arguments."""
+        keys, arguments = _ended(leased, outcome, now)
+        return str(self._record.script), self._record.sha, keys, [*arguments, 1]
 
     @_translated
     def probed(self, substrate: str, ok: bool, now: float, jitter: float = 1.0) -> Health:
@@ -138,6 +138,16 @@ class RedisFleet:
 def _lua(*names: str) -> str:
     folder = resources.files("packetfs_compute.fleet") / "scripts"
     return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names)
+
+
+def _ended(leased: Leased, outcome: Outcome, now: float) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of the script that records an attempt."""
+    keys = [fleet_key(leased.substrate), fleet_key(leased.substrate, "leases"), LEDGER_LEASES]
+    arguments = [
+        now, outcome.jitter, leased.job_id, int(outcome.ok), int(outcome.substrate_fault), outcome.byte_count,
+        outcome.seconds, outcome.surprise_s, outcome.cost_usd, outcome.retry_after_s, int(outcome.wants_retry),
+    ]  # fmt: skip
+    return keys, arguments
 
 
 def _text(value: bytes | str) -> str:

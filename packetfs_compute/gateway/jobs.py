@@ -14,7 +14,7 @@ from packetfs_compute.gateway.context import Context, context_of, needs
 from packetfs_compute.gateway.events import EventStream, events
 from packetfs_compute.gateway.gate import Caller
 from packetfs_compute.gateway.openapi import described
-from packetfs_compute.gateway.problems import Refusal, problem, reply
+from packetfs_compute.gateway.problems import Refusal, reply
 from packetfs_compute.gateway.watching import ENDED, Status, Watch
 from packetfs_compute.names import MAX_JOB_ID_CHARS
 from packetfs_compute.validation import integer, require_object, show
@@ -40,22 +40,37 @@ async def submit(request: Request, _: _Submitter, body: _Body) -> Response:
     The job's id is the `Idempotency-Key` header or `job_id`, else a new one. The same job again is not run again: the
     answer is 200 with its status. The same id with another program or policy is a conflict.
     """
+    return await _accepted(request, require_object(body, "request", _REQUEST))
+
+
+@router.post("/scans", status_code=202, **described("scan"))
+async def scan(request: Request, _: _Submitter, body: _Body) -> Response:
+    """Scan a whole object: a job whose range is split into windows, which run on all places at once.
+
+    While it runs, its status has a `progress`. All else is as for `POST /v1/jobs`, under whose paths it is found.
+    """
+    return await _accepted(request, require_object(body, "request", _REQUEST | {"window"}), scan=True)
+
+
+async def _accepted(request: Request, given: Mapping[str, Any], *, scan: bool = False) -> Response:
     context = context_of(request)
-    given = require_object(body, "request", _REQUEST)
     priority = integer(given.get("priority") or 0, "request.priority", 0, _LOWEST_PRIORITY)
     job_id = _id_of(request.headers.get("idempotency-key"), given.get("job_id")) or str(uuid.uuid4())
     # The desk publishes twice what two submit at the very same moment, before either is in the ledger; clients that ask
     # again because an answer is late do just that.
     async with context.turns.of(job_id):
         known = await context.threads.call(context.jobs.status, job_id)
-        status = await _submit(context, job_id, given, priority)
+        status = await _submit(context, job_id, given, priority, scan=scan)
     return reply(202 if known is None else 200, status, {"Location": f"/v1/jobs/{job_id}"})
 
 
-async def _submit(context: Context, job_id: str, given: Mapping[str, Any], priority: int) -> Status:
-    asked = (job_id, given.get("program"), given.get("policy"), priority)
+async def _submit(context: Context, job_id: str, given: Mapping[str, Any], priority: int, *, scan: bool) -> Status:
+    program, policy = given.get("program"), given.get("policy")
     try:
-        return await context.threads.call(context.jobs.submit, *asked)
+        if scan:
+            asked = (job_id, program, given.get("window"), policy, priority)
+            return await context.threads.call(context.jobs.submit_scan, *asked)
+        return await context.threads.call(context.jobs.submit, job_id, program, policy, priority)
     except BadProgram as error:
         if error.details.get("field") != "job_id":
             raise
@@ -108,12 +123,6 @@ async def job_events(request: Request, caller: _Reader, job_id: _JobId) -> Respo
     context.streams.take(caller.id)
     feed = events(first, watch, lambda: context.stopping, request.is_disconnected)
     return EventStream(feed, context.streams, caller.id)
-
-
-@router.post("/scans", status_code=501, **described("scan"))
-async def scan(_: _Submitter) -> Response:
-    """Scan a whole object. Not served yet."""
-    return problem("not_implemented", "scans are not served yet", {"hint": "submit programs over ranges to /v1/jobs"})
 
 
 def _watch(request: Request, context: Context, job_id: str) -> Watch:

@@ -13,7 +13,19 @@ from fastapi.openapi.utils import get_openapi
 from packetfs_compute import __version__
 from packetfs_compute.gateway.keys import MAX_NAME_CHARS, SCOPES
 from packetfs_compute.gateway.problems import PROBLEMS
-from packetfs_compute.gateway.samples import EXPLAINED, FLEET, JOB, KEY, METRICS, OVERVIEW, PROGRAM, STATUS
+from packetfs_compute.gateway.samples import (
+    EXPLAINED,
+    FLEET,
+    JOB,
+    KEY,
+    METRICS,
+    OVERVIEW,
+    PROGRAM,
+    SCAN,
+    SCANNED,
+    SCANNING,
+    STATUS,
+)
 from packetfs_compute.names import (
     MAX_ETAG_CHARS,
     MAX_INTEGER,
@@ -113,6 +125,7 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
             "exclude": _names("Not these."),
             "min_memory_mb": _maybe("integer", minimum=0, maximum=1 << 20),
             "trust": {"enum": ["any", "verified", "own", None]},
+            "cache": _maybe("boolean", description="Whether values that are known already will do; true."),
         },
         closed=True,
     ),
@@ -120,6 +133,17 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
         {
             "program": _ref("Program"),
             "policy": {"anyOf": [_ref("Policy"), {"type": "null"}]},
+            "priority": _maybe("integer", minimum=0, maximum=9, description="0 is the first, and the default."),
+            "job_id": {**_JOB_ID, "type": ["string", "null"]},
+        },
+        "program",
+        closed=True,
+    ),
+    "ScanRequest": _object(
+        {
+            "program": _ref("Program"),
+            "window": _maybe("integer", minimum=1, maximum=MAX_RANGE_BYTES, description="Bytes; chosen if left out."),
+            "policy": {"anyOf": [_ref("Policy"), {"type": "null"}], "description": "Of the whole scan."},
             "priority": _maybe("integer", minimum=0, maximum=9, description="0 is the first, and the default."),
             "job_id": {**_JOB_ID, "type": ["string", "null"]},
         },
@@ -138,9 +162,25 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
             "policy": _maybe("object"),
             "result": _maybe("object", description="Of a job that is done: values, attempts, cost, timing."),
             "error": _maybe("object", description="Of one that is not: its type, message and attempts."),
+            "progress": _ref("Progress"),
         },
         "job_id", "status", "submitted_at", "program", "policy", "result", "error",
     ),
+    "Progress": {
+        **_object(
+            {
+                "bytes_done": {"type": "integer"},
+                "bytes_total": {"type": "integer"},
+                "windows_done": {"type": "integer"},
+                "windows": {"type": "integer"},
+                "rate_bytes_per_s": _maybe("number", description="Over the last ten seconds."),
+                "cost_usd": {"type": "number"},
+                "eta_s": _maybe("number"),
+            },
+            "bytes_done", "bytes_total", "windows_done", "windows", "rate_bytes_per_s", "cost_usd", "eta_s",
+        ),
+        "description": "How far a scan is, while it runs.",
+    },
     "Explained": _object(
         {
             "substrate": _maybe("string", description="Where it would run; null: the policy leaves no place."),
@@ -257,7 +297,11 @@ _OPERATIONS: Final[Mapping[str, tuple[str, tuple[str, Any] | None, _Answers]]] =
     "job": ("read or submit", None, {200: ("How the job stands.", "JobStatus", STATUS)}),
     "cancel": ("submit", None, {200: ("How it stands now.", "JobStatus", {**JOB, "status": "cancelled"})}),
     "events": ("read or submit", None, {200: ("Events, until the job ends.", "text/event-stream", _EVENTS)}),
-    "scan": ("submit", None, {}),
+    "scan": (
+        "submit",
+        ("ScanRequest", {"program": SCANNED, "window": 8388608, "policy": {"max_cost_usd": 0.5}, "job_id": "s1"}),
+        {202: ("The scan is accepted.", "JobStatus", SCAN), 200: ("It was already.", "JobStatus", SCANNING)},
+    ),
     "explain": (
         "read or submit",
         ("ExplainRequest", {"program": PROGRAM, "policy": {"goal": "cheapest"}}),
@@ -297,7 +341,7 @@ def described(name: str) -> dict[str, Any]:
     extra: dict[str, Any] = {"x-scope": scope, "security": [{"key": []}, {}] if scope else []}
     if body is not None:
         extra["requestBody"] = {"required": True, "content": _content(*body)}
-    if name == "submit":
+    if name in ("submit", "scan"):
         about = "The job's id, so that asking again asks for the same job."
         header = {"name": "Idempotency-Key", "in": "header", "schema": _JOB_ID, "description": about, "example": "j1"}
         extra["parameters"] = [header]

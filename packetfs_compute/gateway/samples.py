@@ -2,7 +2,19 @@
 
 from typing import Any, Final
 
-__all__ = ["EXPLAINED", "FLEET", "JOB", "KEY", "METRICS", "OVERVIEW", "PROGRAM", "STATUS"]
+__all__ = [
+    "EXPLAINED",
+    "FLEET",
+    "JOB",
+    "KEY",
+    "METRICS",
+    "OVERVIEW",
+    "PROGRAM",
+    "SCAN",
+    "SCANNED",
+    "SCANNING",
+    "STATUS",
+]
 
 PROGRAM: Final[dict[str, Any]] = {
     "data_url": "https://host.example/object",
@@ -32,9 +44,30 @@ _RESULT: Final[dict[str, Any]] = {
     "region": "local",
     "attempts": [{"substrate": "local", "ok": True, "error": None, "seconds": 0.012}],
     "cost_usd": 0.0,
+    "cached": False,
     "timing": {"queued_s": 0.004, "fetch_s": 0.011, "compute_s": 0.001, "total_s": 0.018},
 }
 STATUS: Final[dict[str, Any]] = {**JOB, "status": "done", "result": _RESULT}
+SCANNED: Final[dict[str, Any]] = {"data_url": "https://host.example/object", "ops": PROGRAM["ops"]}
+SCAN: Final[dict[str, Any]] = {
+    **JOB,
+    "job_id": "s1",
+    "program": {**SCANNED, "offset": 0, "window": 8388608},
+    "policy": {"max_cost_usd": 0.5},
+}
+SCANNING: Final[dict[str, Any]] = {
+    **SCAN,
+    "status": "running",
+    "progress": {
+        "bytes_done": 4294967296,
+        "bytes_total": 10737418240,
+        "windows_done": 512,
+        "windows": 1280,
+        "rate_bytes_per_s": 429496729.6,
+        "cost_usd": 0.0,
+        "eta_s": 15.0,
+    },
+}
 EXPLAINED: Final[dict[str, Any]] = {
     "substrate": "local",
     "panic": False,
@@ -94,7 +127,13 @@ OVERVIEW: Final[dict[str, Any]] = {
             "in_flight": 1,
             "slots": 2,
             "consumers": 1,
-            "jobs": {"done_per_s": 0.5, "failed_per_s": 0.0, "done": 1200, "failed": {"source_not_found": 3}},
+            "jobs": {
+                "done_per_s": 0.5,
+                "failed_per_s": 0.0,
+                "done": 1200,
+                "cached": 40,
+                "failed": {"source_not_found": 3},
+            },
             "attempts": {"ok": 1200, "failed": {"source_not_found": 3, "source_failed": 4}},
             "latency_s": {"count": 30, "p50": 0.0119, "p95": 0.0237, "p99": 0.0281},
             "bytes_per_s": 524288.0,
@@ -123,6 +162,7 @@ OVERVIEW: Final[dict[str, Any]] = {
             "error": None,
             "substrate": "local",
             "cost_usd": 0.0,
+            "cached": False,
             "total_s": 0.018,
             "attempts": _RESULT["attempts"],
             "decision": {

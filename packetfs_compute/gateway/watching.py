@@ -22,6 +22,11 @@ class Jobs(Protocol):
     def submit(self, job_id: str, program: object, policy: object = None, priority: int = 0) -> Status:
         """Submit a job, or return the status of the same one that is known already."""
 
+    def submit_scan(
+        self, job_id: str, program: object, window: object = None, policy: object = None, priority: int = 0
+    ) -> Status:
+        """Submit a scan, or return the status of the same one that is known already."""
+
     def status(self, job_id: str) -> Status | None:
         """Return a job's status; ``None`` where nobody knows of one."""
 

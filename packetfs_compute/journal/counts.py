@@ -30,6 +30,8 @@ class Tally:
     """Of what attempts took; see :mod:`packetfs_compute.journal.histogram`."""
     byte_count: int = 0
     dollar_parts: int = 0
+    cached: int = 0
+    """Of the jobs that were done, those whose values were known."""
 
     @property
     def usd(self) -> float:
@@ -49,6 +51,7 @@ class Tally:
         self.buckets.update(other.buckets)
         self.byte_count += other.byte_count
         self.dollar_parts += other.dollar_parts
+        self.cached += other.cached
 
 
 def count_attempt(counts: Counter[str], attempt: Attempt, outcome: Outcome) -> None:
@@ -60,9 +63,11 @@ def count_attempt(counts: Counter[str], attempt: Attempt, outcome: Outcome) -> N
     counts[f"usd|{place}"] += round(outcome.cost_usd * _PARTS_OF_A_DOLLAR)
 
 
-def count_job(counts: Counter[str], substrate: str, error: str | None) -> None:
-    """Count one job that ended at ``substrate``, well or with the error of this type."""
+def count_job(counts: Counter[str], substrate: str, error: str | None, *, cached: bool = False) -> None:
+    """Count one job that ended at ``substrate``, well or with the error of this type; ``cached``: its values were known."""
     counts[f"done|{substrate}" if error is None else f"failed|{substrate}|{error}"] += 1
+    if cached:
+        counts[f"cached|{substrate}"] += 1
 
 
 def tallies(stored: Mapping[bytes, bytes]) -> dict[str, Tally]:
@@ -76,6 +81,8 @@ def tallies(stored: Mapping[bytes, bytes]) -> dict[str, Tally]:
         match what:
             case "done":
                 tally.done += count
+            case "cached":
+                tally.cached += count
             case "failed":
                 tally.failed[which] += count
             case "ok":

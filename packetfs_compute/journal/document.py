@@ -73,6 +73,7 @@ def _substrate(
             "done_per_s": lately.done / _WINDOW_S,
             "failed_per_s": lately.failed.total() / _WINDOW_S,
             "done": day.done,
+            "cached": day.cached,
             "failed": dict(day.failed),
         },
         "attempts": {"ok": day.ok, "failed": dict(day.bad)},

@@ -50,6 +50,7 @@ class Ended:
             "error": None if self.error is None else _error(self.error.type, self.error.message),
             "substrate": self.substrate,
             "cost_usd": _short(job.trail.spent_usd),
+            "cached": self.course.cached,
             "total_s": _short(self.course.total_s),
             "attempts": [
                 {

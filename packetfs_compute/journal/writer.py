@@ -127,7 +127,7 @@ class Journal:
         ended = Ended(job, substrate, error, self._wall(), course)
 
         def note(batch: _Batch) -> None:
-            count_job(batch.counts, substrate, None if error is None else error.type)
+            count_job(batch.counts, substrate, None if error is None else error.type, cached=course.cached)
             (batch.done if error is None else batch.failed).append(ended)
 
         self._note(note)

@@ -22,11 +22,11 @@ class Pace:
     def __init__(self) -> None:
         self._jobs: dict[Hashable, tuple[float, float]] = {}
 
-    def sent(self, kind: Hashable, now: float) -> None:
-        """Count one job of a class."""
+    def sent(self, kind: Hashable, now: float, count: int = 1) -> None:
+        """Count a job of a class, or several."""
         if kind not in self._jobs and len(self._jobs) >= _MAX_KINDS:
             self._jobs.clear()
-        self._jobs[kind] = 1.0 + self._faded(kind, now), now
+        self._jobs[kind] = count + self._faded(kind, now), now
 
     def rate(self, kind: Hashable, now: float) -> float:
         """Return how many jobs of a class this publisher sends in a second."""

@@ -29,6 +29,8 @@ class Policy:
     exclude: tuple[str, ...] = ()
     min_memory_mb: int = 0
     trust: Trust = "any"
+    cache: bool = True
+    """Whether values that are known already will do, and what is computed may be kept."""
 
 
 _ANY: Final = Policy()
@@ -50,6 +52,8 @@ def parse_policy(raw: object) -> Policy:
             parsed[name] = _names(value, f"policy.{name}")
         elif name == "min_memory_mb":
             parsed[name] = integer(value, "policy.min_memory_mb", 0, 1 << 20, BadPolicy)
+        elif name == "cache":
+            parsed[name] = _flag(value, "policy.cache")
         elif name == "deadline_s":
             parsed[name] = _number(value, "policy.deadline_s", 0.001, MAX_TIMEOUT_MS / 1000)
         else:
@@ -84,6 +88,12 @@ def _names(raw: object, field: str) -> tuple[str, ...]:
     ):
         raise bad(field, f"is {show(raw)}", 'give a list of substrate names, such as ["local"]', BadPolicy)
     return tuple(raw)
+
+
+def _flag(raw: object, field: str) -> bool:
+    if not isinstance(raw, bool):
+        raise bad(field, f"is {show(raw)}", "give true or false", BadPolicy)
+    return raw
 
 
 def _number(raw: object, field: str, low: float, high: float) -> float:

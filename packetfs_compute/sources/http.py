@@ -11,7 +11,7 @@ the others would lend a stranger's URL this machine's identity.
 
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 from urllib.parse import urljoin
@@ -24,6 +24,7 @@ from packetfs_compute.sources.connection import Connection, Dropped
 from packetfs_compute.sources.exchange import Answer, Body, ask
 from packetfs_compute.sources.guard import Target, check_addresses, check_url
 from packetfs_compute.sources.http1 import Head, framing, keeps_alive
+from packetfs_compute.sources.late import IMPORTING
 from packetfs_compute.sources.pool import Pool
 from packetfs_compute.sources.ranges import Ask, Plan, beyond, decide, fields, first_ask
 from packetfs_compute.sources.resolve import BoundedResolver, LookUp, system_look_up
@@ -35,6 +36,8 @@ __all__ = ["HttpSource", "HttpStream"]
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS: Final = 5
 _CHUNK: Final = 1 << 18
+
+Fields = Sequence[tuple[str, str]]
 
 
 class HttpSource:
@@ -73,15 +76,32 @@ class HttpSource:
             self._set_aside(target, answer)
             what = decision
 
+    def head(self, url: str, deadline: Deadline, more: Fields = ()) -> tuple[Head, Plan]:
+        """Return what the source says of the whole object, and what that proves; ``more`` fields are sent.
+
+        It is a GET whose body is not read: a presigned URL is signed for GET alone, and to a range S3 tells no checksum.
+        """
+        request = RangeRequest(url)
+        target, answer = self._follow(check_url(url, self._settings), Ask.WHOLE, request, deadline, more)
+        try:
+            decision = decide(answer.head, Ask.WHOLE, request, self._settings.max_skip_bytes, self._now())
+        finally:
+            self._set_aside(target, answer)
+        if not isinstance(decision, Plan):
+            raise SourceFailed("the source refuses (416) even the whole object", {"retryable": False})
+        return answer.head, decision
+
     def close(self) -> None:
         """Close the idle connections; the source may still be used."""
         self._pool.close()
 
-    def _follow(self, target: Target, what: Ask, request: RangeRequest, deadline: Deadline) -> tuple[Target, Answer]:
+    def _follow(
+        self, target: Target, what: Ask, request: RangeRequest, deadline: Deadline, more: Fields = ()
+    ) -> tuple[Target, Answer]:
         """Ask, and go where redirects lead; return the target that gave the first other answer, and that answer."""
         seen = {target.url}
         while True:
-            answer = self._exchange(target, what, request, deadline)
+            answer = self._exchange(target, [*fields(what, request), *more], deadline)
             if answer.head.status not in _REDIRECTS:
                 return target, answer
             self._set_aside(target, answer)
@@ -92,7 +112,7 @@ class HttpSource:
             if len(seen) > _MAX_REDIRECTS + 1:
                 raise SourceFailed(f"the source redirects more than {_MAX_REDIRECTS} times", {"retryable": False})
 
-    def _exchange(self, target: Target, what: Ask, request: RangeRequest, deadline: Deadline) -> Answer:
+    def _exchange(self, target: Target, sent: Fields, deadline: Deadline) -> Answer:
         """Send one request and return its answer, on an idle connection where there is one.
 
         The server may have closed that in the meantime: then, and only before any byte of an answer, a new connection
@@ -102,12 +122,12 @@ class HttpSource:
         if connection is not None:
             connection.deadline = deadline
             try:
-                return _ask(connection, target, what, request)
+                return _ask(connection, target, sent)
             except Dropped:
                 pass
         connection = self._connect(target, deadline)
         try:
-            return _ask(connection, target, what, request)
+            return _ask(connection, target, sent)
         except Dropped as error:
             raise SourceFailed(error.message, error.details) from error
 
@@ -116,7 +136,8 @@ class HttpSource:
         check_addresses(target, addresses, self._settings)
         tls = self._tls if target.scheme == "https" else None
         # Loading urllib3 takes longer than the rest of the package, and a dispatcher that only presigns needs none.
-        from packetfs_compute.sources.dial import dial  # noqa: PLC0415
+        with IMPORTING:
+            from packetfs_compute.sources.dial import dial  # noqa: PLC0415
 
         return dial(target, addresses, deadline, self._settings, tls)
 
@@ -207,10 +228,10 @@ class HttpStream(ByteStream):
             _release(self._pool, self._target, answer, self._body.clean)
 
 
-def _ask(connection: Connection, target: Target, what: Ask, request: RangeRequest) -> Answer:
+def _ask(connection: Connection, target: Target, sent: Fields) -> Answer:
     """Send the request and read the head of its answer; a connection that failed is closed."""
     try:
-        return ask(connection, target.path, [("Host", target.host_header), *fields(what, request)])
+        return ask(connection, target.path, [("Host", target.host_header), *sent])
     except BaseException:
         connection.close()
         raise

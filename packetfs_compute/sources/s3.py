@@ -18,6 +18,7 @@ from packetfs_compute.names import MAX_URL_CHARS
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources.base import ByteStream, RangeRequest
 from packetfs_compute.sources.http import HttpSource
+from packetfs_compute.sources.late import IMPORTING
 from packetfs_compute.validation import bad, show
 
 __all__ = ["S3Source", "presign"]
@@ -46,15 +47,18 @@ class S3Source:
         self._http.close()
 
 
-def presign(url: str, settings: Settings) -> str:
+def presign(url: str, settings: Settings, *, checksums: bool = False) -> str:
     """Return an https URL that reads the object at ``url`` for an hour; any URL but an s3:// one is returned as it is.
 
+    ``checksums``: it is good only with the field ``x-amz-checksum-mode: ENABLED``, which asks for what S3 knows of them.
     Raises :class:`BadProgram` for a malformed URL, :class:`SourceFailed` where there are no credentials or no boto3.
     """
     if not url.lower().startswith("s3:"):
         return url
     bucket, key = _parse(url)
-    signed = _signer(settings.s3_endpoint_url, settings.s3_region)(bucket, key)
+    with IMPORTING:
+        sign = _signer(settings.s3_endpoint_url, settings.s3_region)
+    signed = sign({"Bucket": bucket, "Key": key, **({"ChecksumMode": "ENABLED"} if checksums else {})})
     if len(signed) > MAX_URL_CHARS:
         problem = f"has a key whose signed URL is {len(signed)} characters long"
         raise bad(_FIELD, problem, f"at most {MAX_URL_CHARS} are read; a shorter key, or credentials without a token")
@@ -77,8 +81,8 @@ def _parse(url: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=8)
-def _signer(endpoint_url: str | None, region: str | None) -> Callable[[str, str], str]:
-    """Return the function from bucket and key to a presigned URL.
+def _signer(endpoint_url: str | None, region: str | None) -> Callable[[dict[str, str]], str]:
+    """Return the function from what GetObject is told, bucket and key above all, to a presigned URL.
 
     Its client may be shared between threads; the client's session may not, and belongs to it alone.
     """
@@ -97,8 +101,7 @@ def _signer(endpoint_url: str | None, region: str | None) -> Callable[[str, str]
         hint = "check PACKETFS_S3_ENDPOINT_URL, PACKETFS_S3_REGION and AWS_PROFILE"
         raise SourceFailed(f"no S3 client: {error}", {"retryable": False, "hint": hint}) from error
 
-    def sign(bucket: str, key: str) -> str:
-        where = {"Bucket": bucket, "Key": key}
+    def sign(where: dict[str, str]) -> str:
         try:
             return str(client.generate_presigned_url("get_object", Params=where, ExpiresIn=_EXPIRES_S))
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:

@@ -15,7 +15,9 @@ from tasks import crc32c
 
 pytestmark = pytest.mark.integration
 
-TASKS = {f"packetfs.{name}" for name in ("add", "counteq", "crc32c", "fnv64", "probe", "program", "sweep", "xor")}
+TASKS = {
+    f"packetfs.{name}" for name in ("add", "counteq", "crc32c", "fnv64", "probe", "program", "scan", "sweep", "xor")
+}
 
 
 @pytest.fixture(scope="module")

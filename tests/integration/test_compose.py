@@ -34,7 +34,7 @@ from packetfs_compute.gateway import open_keys
 from packetfs_compute.names import JOBS_ALIVE, JOBS_QUEUE, JOBS_RESULTS, LOCAL, queue_of, rejected_of
 from packetfs_compute.settings import load_settings, unknown_variables
 from packetfs_compute.substrates import load_fleet
-from tasks import crc32c, program
+from tasks import crc32c, program, scan
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +42,7 @@ SERVICES = compose()["services"]
 WORKERS = {
     name: service for name, service in SERVICES.items() if "PACKETFS_METRICS_PORT" in service.get("environment", {})
 }
-CHECKED = ("worker-local", "worker-fly", "worker-upkeep", "beat", "intake", "gateway", "flower")
+CHECKED = ("worker-local", "worker-fly", "worker-upkeep", "worker-scans", "beat", "intake", "gateway", "flower")
 """The services whose health check runs here; Redis' and Prometheus' are of their own images' programs."""
 RUNNING = (*CHECKED, "prometheus")
 DATA = b"a container's bytes" * 1000
@@ -73,7 +73,7 @@ class TestTheFile:
         assert set(WORKERS) == {"worker-local", *remote}
         assert {name for name, service in SERVICES.items() if service.get("profiles")} == remote
         assert set(SERVICES) - set(WORKERS) == {
-            "redis", "beat", "worker-upkeep", "intake", "gateway", "flower", "prometheus",
+            "redis", "beat", "worker-upkeep", "worker-scans", "intake", "gateway", "flower", "prometheus",
         }  # fmt: skip
 
     def test_names_what_it_uses(self) -> None:
@@ -124,7 +124,7 @@ class TestTheFile:
 
     def test_gives_keys_only_to_those_who_sign(self) -> None:
         holders = {name for name, service in SERVICES.items() if "PACKETFS_KEYS" in service.get("environment", {})}
-        assert holders == {*WORKERS, "worker-upkeep"}
+        assert holders == {*WORKERS, "worker-upkeep", "worker-scans"}
 
     @pytest.mark.parametrize("variable", ENV)
     def test_does_not_start_without_its_passwords(self, variable: str) -> None:
@@ -351,6 +351,11 @@ class TestTheServicesTogether:
     def test_a_job_runs_at_each_place(self, stack: Stack, place: str) -> None:
         done = crc32c.delay(stack.source_url, policy={"substrates": [place]}).get(timeout=30)
         assert (done["value"], done["substrate"]) == (kernels.crc32c(DATA), place)
+
+    def test_scans_are_coordinated(self, stack: Stack) -> None:
+        for op, value in (("crc32c", kernels.crc32c(DATA)), ("fnv64", f"{kernels.fnv64(DATA):016x}")):
+            done = scan.delay(stack.source_url, [{"op": op}], window=5000).get(timeout=30)
+            assert (done["results"], done["windows"]) == ([{"op": op, "value": value}], 4)
 
     def test_groups_chords_and_countdowns(self, stack: Stack) -> None:
         url = stack.source_url

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 DATA = random.Random(1).randbytes(300_007)
 META = {
     "job_id", "data_url", "offset", "length", "bytes_processed", "object_size", "etag", "substrate", "region",
-    "attempts", "cost_usd", "timing",
+    "attempts", "cost_usd", "cached", "timing",
 }  # fmt: skip
 
 

@@ -34,7 +34,8 @@ def substrate(name: str, **more: Any) -> dict[str, Any]:
         "name": name, "kind": name, "provider": None if name == "local" else name, "region": "iad", "trust": "own",
         "breaker": {"state": "closed", "since": None, "until": None, "times": 0, "cause": None},
         "depth": 3, "in_flight": 2, "slots": 16, "consumers": 1,
-        "jobs": {"done_per_s": 4.2, "failed_per_s": 0.1, "done": 120034, "failed": {"source_not_found": 31, "busy": 4}},
+        "jobs": {"done_per_s": 4.2, "failed_per_s": 0.1, "done": 120034, "cached": 9,
+                 "failed": {"source_not_found": 31, "busy": 4}},
         "attempts": {"ok": 120100, "failed": {"busy": 12}},
         "latency_s": {"count": 252, "p50": 0.0213, "p95": 0.0934, "p99": 0.312},
         "bytes_per_s": 1.05e6, "bytes": 123_456_789_012, "usd_per_hour": 0.0123, "usd": 1.2345,
@@ -69,7 +70,7 @@ def job(number: int, **more: Any) -> dict[str, Any]:
     return {
         "job_id": f"0b5c9a7e-41d2-4c55-9d0e-{number:012d}", "at": NOW - 1.5 * number, "op": "crc32c",
         "data_url": f"https://data.example.org/archive/2026/part-{number:05d}.parquet", "length": 8 << 20,
-        "status": "done", "error": None, "substrate": "local", "cost_usd": 2.1e-7, "total_s": 0.0312,
+        "status": "done", "error": None, "substrate": "local", "cost_usd": 2.1e-7, "cached": False, "total_s": 0.0312,
         "attempts": [{"substrate": "local", "ok": True, "error": None, "seconds": 0.0213}],
         "decision": {"substrate": "local", "panic": False, "at": NOW - 1.5 * number, "candidates": rows},
         **more,

@@ -72,14 +72,21 @@ class RunningSystem:
         return self.process.wait(30)
 
 
-def start_system(folder: Path, *arguments: str, gateway: bool = False, **more: str) -> RunningSystem:
-    """Start one. ``gateway``: with its own, which takes a second of a CPU that most tests have no use for."""
+def start_system(
+    folder: Path, *arguments: str, gateway: bool = False, scans: bool = False, **more: str
+) -> RunningSystem:
+    """Start one. ``gateway``, ``scans``: with these, which most tests have no use for, and which take a second of a CPU."""
     files = folder / "files"
     files.mkdir()
     data_dir = folder / "data"
     environ = environment(data_dir, PACKETFS_FILE_ROOTS=str(files), PACKETFS_CONCURRENCY="2") | more
     process = subprocess.Popen(
-        [*PACKETFS, "up", "--json", *([] if gateway else ["--no-gateway"]), *arguments],
+        [
+            *(*PACKETFS, "up", "--json"),
+            *([] if gateway else ["--no-gateway"]),
+            *([] if scans else ["--no-scans"]),
+            *arguments,
+        ],
         env=environ, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None

@@ -125,7 +125,7 @@ def test_celery_finds_the_app_and_the_app_its_tasks() -> None:
         "app = find_app('packetfs_compute'); app.loader.import_default_modules()\n"
         "print(*sorted(name for name in app.tasks if name.startswith('packetfs.')))"
     )
-    names = ("add", "counteq", "crc32c", "fnv64", "probe", "program", "sweep", "xor")
+    names = ("add", "counteq", "crc32c", "fnv64", "probe", "program", "scan", "sweep", "xor")
     assert run(code).split() == [f"packetfs.{name}" for name in names]
 
 

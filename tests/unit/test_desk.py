@@ -208,7 +208,7 @@ class TestTheSameJobAgain:
         self, desk: Desk, redis_client: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("packetfs_compute.desk._send", _dies)
+            patch.setattr("packetfs_compute.desk.publication", _dies)
             with pytest.raises(KeyboardInterrupt):
                 desk.submit("j", PROGRAM)
         assert redis_client.exists(JOBS_KNOWN + "j")
@@ -263,7 +263,7 @@ class TestManyAtOnce:
     def test_one_that_cannot_be_sent_is_refused_alone(
         self, desk: Desk, redis_client: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("packetfs_compute.broker.transport.MAX_MESSAGE_BYTES", 2500)
+        monkeypatch.setattr("packetfs_compute.broker.bulk._MAX_ARGUMENT_CHARS", 1000)
         told = desk.submit_many(
             [Submission("a", PROGRAM), Submission("b", {**PROGRAM, "data_url": "u" * 2000}), Submission("c", PROGRAM)]
         )
@@ -491,3 +491,58 @@ class TestNobodyAnswers:
             away.submit("j", PROGRAM) if call == "submit" else getattr(away, call)("j")
         assert caught.value.hint
         assert isinstance(caught.value.__cause__, (redis.RedisError, OSError))
+
+
+class TestScans:
+    def test_a_scan_is_published_as_its_task(self, desk: Desk, redis_client: Any) -> None:
+        status = desk.submit_scan("s", PROGRAM, 4096, {"deadline_s": 60})
+        assert status["program"] == {**WIRE, "window": 4096}
+        (message,) = messages(redis_client, "packetfs.scans")
+        assert message["headers"]["task"] == "packetfs.scan"
+        assert read_body(message)[1] == {**WIRE, "window": 4096, "policy": {"deadline_s": 60.0}}
+        assert desk.status("s") == status == desk.submit_scan("s", PROGRAM, 4096, {"deadline_s": 60})
+        assert redis_client.llen("packetfs.scans") == 1
+
+    def test_it_is_no_job_nor_a_scan_in_other_windows(self, desk: Desk) -> None:
+        desk.submit_scan("s", PROGRAM)
+        for submit in (lambda: desk.submit("s", PROGRAM), lambda: desk.submit_scan("s", PROGRAM, 4096)):
+            with pytest.raises(BadProgram, match="taken"):
+                submit()
+
+    def test_a_window_that_is_none_is_refused(self, desk: Desk, redis_client: Any) -> None:
+        with pytest.raises(BadProgram) as caught:
+            desk.submit_scan("s", PROGRAM, "wide")
+        assert caught.value.details["field"] == "window"
+        assert redis_client.llen("packetfs.scans") == 0
+
+    def test_how_far_it_is_is_told_while_it_runs(self, desk: Desk, redis_client: Any, ledger: Ledger) -> None:
+        assert "progress" not in desk.submit_scan("s", PROGRAM)
+        ledger.lease("s", 60)
+        (message,) = messages(redis_client, "packetfs.scans")
+        request = Context({**message["headers"], "args": [], "kwargs": {}, "delivery_info": {}})
+        backend().store_result("s", {"bytes_done": 1}, "PROGRESS", request=request)
+        status = desk.status("s")
+        assert status is not None
+        assert (status["status"], status["progress"]) == ("running", {"bytes_done": 1})
+        desk.cancel("s")
+        backend().store_result("s", {"bytes_done": 2}, "PROGRESS", request=request)
+        ended = desk.status("s")
+        assert ended is not None
+        assert (ended["status"], "progress" in ended) == ("cancelled", False)
+
+    def test_jobs_that_ended_can_be_forgotten(self, desk: Desk, redis_client: Any) -> None:
+        for job_id in ("a", "b"):
+            desk.submit(job_id, PROGRAM)
+            backend().mark_as_done(job_id, {**RESULT, "job_id": job_id}, request_of(redis_client))
+        desk.forget(["a"])
+        desk.forget([])
+        assert desk.status("a") is None
+        assert not redis_client.keys("*a")
+        assert desk.statuses(["b"])[0] is not None
+
+    def test_where_an_open_job_is(self, desk: Desk, redis_client: Any) -> None:
+        desk.submit("a", PROGRAM)
+        desk.submit_scan("b", PROGRAM)
+        redis_client.hset("packetfs:ledger:jobs", "c", "\nno message")
+        assert desk.places(["a", "none", "b", "c"]) == ["local", None, "scans", None]
+        assert desk.places([]) == []

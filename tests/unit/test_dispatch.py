@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from packetfs_compute import dispatch
+from packetfs_compute.cache import StubCache
 from packetfs_compute.dispatch import Course, Dispatcher
 from packetfs_compute.embedded.files import serve_file
 from packetfs_compute.errors import (
@@ -151,8 +152,8 @@ class World:
         """Return a dispatcher of this world, as another worker would have it."""
         chooser = FleetChooser(self.fleet, self.clocks.wall, lambda: 0.5)
         return Dispatcher(
-            self.settings, fleet, chooser, (self.watcher,), self.hold, self.clocks.clock, self.clocks.wall,
-            self.clocks.sleep, lambda: 0.5,
+            self.settings, fleet, chooser, (self.watcher,), self.hold, clock=self.clocks.clock, wall=self.clocks.wall,
+            sleep=self.clocks.sleep, random=lambda: 0.5,
         )  # fmt: skip
 
     @contextmanager
@@ -824,6 +825,125 @@ class TestRunHere:
         result = dispatcher.run_here(Job("j1", program, Policy()), LOCAL)
         assert result["results"] == [{"op": "counteq", "imm": 10, "value": 2}]
         assert result["substrate"] == LOCAL
+
+
+class TestCache:
+    """Values that are known already."""
+
+    def caching(self, here: World) -> StubCache:
+        cache = StubCache()
+        here.dispatcher = replace(here.dispatcher, cache=cache)
+        return cache
+
+    def test_what_was_computed_once_is_not_computed_again(self, world: Make) -> None:
+        here: World = world(scripts={"a": [DONE], "b": [DONE]}, a={"prices": Prices(usd_per_request=0.5)})
+        self.caching(here)
+        first = here.dispatcher.run_here(here.job(), "a")
+        again = here.dispatcher.run_here(here.job(queued_s=2), "b")
+        assert (first["cached"], first["cost_usd"], len(here.requests("a"))) == (False, 0.5, 1)
+        assert here.requests("b") == []
+        assert again == {
+            **first, "cached": True, "attempts": [], "cost_usd": 0.0,
+            "timing": {"queued_s": 2.0, "fetch_s": 0.0, "compute_s": 0.0, "total_s": 2.0},
+        }  # fmt: skip
+        assert here.held == ["a", "not a"], "no slot was taken"
+        assert here.health("b").attempts == 0
+
+    def test_nothing_of_the_source_or_the_fleet_is_asked(self, world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        here: World = world(scripts={"a": [answer(95)], "b": [DONE]})  # of two places, the size would be looked up
+        cache = self.caching(here)
+        cache.keep(TO_THE_END, answer(95), "a", sure=True)
+        monkeypatch.setattr(dispatch, "open_source", None)
+        monkeypatch.setattr(dispatch, "presign", None)
+        monkeypatch.setattr(dispatch, "load_substrate", None)
+        result = here.dispatcher.run_here(here.job(TO_THE_END), "b")
+        assert (result["bytes_processed"], result["object_size"], result["length"]) == (95, 100, None)
+
+    def test_observers_are_told(self, world: Make) -> None:
+        here: World = world()
+        self.caching(here)
+        for _ in range(2):
+            here.dispatcher.run_here(here.job(), "a")
+        assert here.watcher.told[1:] == [("finished", "j1", "a", "NoneType")] * 2
+        assert [course.cached for course in here.watcher.courses] == [False, True]
+
+    def test_what_was_tried_before_stays_on_the_result(self, world: Make) -> None:
+        here: World = world(scripts={"a": [Busy("no")], "b": [DONE]}, a={"prices": Prices(usd_per_request=0.5)})
+        cache, job = self.caching(here), here.job()
+        assert isinstance(here.dispatcher.run(job, "a"), Again)
+        cache.keep(PROGRAM, DONE, "b", sure=True)
+        result = here.dispatcher.run(job, "b")
+        assert not isinstance(result, Again)
+        assert [one["substrate"] for one in result["attempts"]] == ["a"]
+        assert (result["cost_usd"], result["cached"], result["substrate"]) == (0.5, True, "b")
+
+    def test_without_a_pin_nothing_is_asked_but_what_was_read_is_kept(self, world: Make) -> None:
+        here: World = world()
+        cache = self.caching(here)
+        for _ in range(2):
+            assert not here.dispatcher.run_here(here.job(replace(PROGRAM, etag=None)), "a")["cached"]
+        assert len(here.requests("a")) == 2
+        assert cache.look(PROGRAM) is not None
+
+    def test_a_policy_refuses_both(self, world: Make) -> None:
+        here: World = world()
+        cache, refuses = self.caching(here), Policy(cache=False)
+        here.dispatcher.run_here(here.job(policy=refuses), "a")
+        assert cache.look(PROGRAM) is None
+        here.dispatcher.run_here(here.job(), "a")
+        assert not here.dispatcher.run_here(here.job(policy=refuses), "a")["cached"]
+        assert len(here.requests("a")) == 3
+
+    @pytest.mark.parametrize(
+        ("policy", "known"),
+        [
+            (Policy(), True),
+            (Policy(trust="verified"), True),
+            (Policy(trust="own"), False),
+            (Policy(exclude=("a",)), False),
+            (Policy(substrates=("b",)), False),
+            (Policy(substrates=("a", "b")), True),
+            (Policy(max_cost_usd=0.0), True),
+        ],
+    )
+    def test_it_is_known_only_from_places_that_the_policy_wants(self, world: Make, policy: Policy, known: bool) -> None:
+        here: World = world(scripts={"a": [DONE], "b": [DONE]}, a={"trust": "verified"})
+        self.caching(here).keep(PROGRAM, DONE, "a", sure=True)
+        assert here.dispatcher.run_here(here.job(policy=policy), "b")["cached"] is known
+
+    def test_nor_from_a_place_that_is_no_more(self, world: Make) -> None:
+        here: World = world()
+        self.caching(here).keep(PROGRAM, DONE, "gone", sure=True)
+        assert not here.dispatcher.run_here(here.job(), "a")["cached"]
+
+    @pytest.mark.parametrize(
+        ("trust", "kept", "sure"), [("own", True, True), ("verified", True, False), ("any", False, False)]
+    )
+    def test_only_a_place_that_is_trusted_is_believed_later(
+        self, world: Make, trust: str, kept: bool, sure: bool
+    ) -> None:
+        here: World = world(scripts={"a": [DONE], "b": [DONE]}, a={"trust": trust})
+        cache = self.caching(here)
+        here.dispatcher.run_here(here.job(), "a")
+        assert (cache.look(PROGRAM) is not None) is kept
+        cache.keep(PROGRAM, {**DONE, "results": [{"op": "crc32c", "value": 8}]}, "b", sure=True)
+        here.dispatcher.run_here(here.job(replace(PROGRAM, etag=None)), "a")
+        found = cache.look(PROGRAM)
+        assert found is not None
+        assert found.values[0].value == (7 if sure else 8)
+
+    def test_what_failed_is_not_kept(self, world: Make) -> None:
+        here: World = world(scripts={"a": [SourceNotFound("no")]})
+        cache = self.caching(here)
+        with pytest.raises(SourceNotFound):
+            here.dispatcher.run_here(here.job(), "a")
+        assert cache.look(PROGRAM) is None
+
+    def test_a_deadline_that_has_passed_is_kept(self, world: Make) -> None:
+        here: World = world()
+        self.caching(here).keep(PROGRAM, DONE, "a", sure=True)
+        with pytest.raises(AttemptTimeout):
+            here.dispatcher.run_here(here.job(policy=Policy(deadline_s=1), queued_s=2), "a")
 
 
 class TestTrail:

@@ -11,7 +11,7 @@ FIRST: Attempt = {"substrate": "lambda", "ok": False, "error": {"type": "busy", 
 LAST: Attempt = {"substrate": "local", "ok": True, "error": None, "seconds": 0.2}
 META = {
     "job_id", "data_url", "offset", "length", "bytes_processed", "object_size", "etag", "substrate", "region", "attempts",
-    "cost_usd", "timing",
+    "cost_usd", "cached", "timing",
 }  # fmt: skip
 
 
@@ -53,6 +53,7 @@ def test_a_result_has_the_values_and_all_that_is_known_about_them() -> None:
         "region": "iad",
         "attempts": [FIRST, LAST],
         "cost_usd": 1e-7,
+        "cached": False,
         "timing": {"queued_s": 0.5, "fetch_s": 0.0119, "compute_s": 0.0006, "total_s": 0.765432},
     }
 
@@ -65,6 +66,22 @@ def test_the_pinned_version_is_not_taken_for_the_one_that_was_read() -> None:
 def test_a_wait_that_nobody_measured_is_none() -> None:
     made = result(Program("https://host/x", (Op("crc32c"),)), answer({"op": "crc32c", "value": 7}), queued_s=None)
     assert made["timing"]["queued_s"] is None
+
+
+def test_values_that_were_known_are_of_the_place_that_computed_them() -> None:
+    program = Program("https://host/x", (Op("crc32c"),))
+    made = job_result(
+        "j1",
+        program,
+        answer({"op": "crc32c", "value": 7}),
+        [],
+        cost_usd=0,
+        queued_s=None,
+        total_s=0.1,
+        cached_from="fly",
+    )
+    assert (made["cached"], made["substrate"], made["region"], made["attempts"]) == (True, "fly", "iad", [])
+    assert set(made) == META | {"results"}
 
 
 def test_compute_time_is_never_negative() -> None:

@@ -42,7 +42,7 @@ SETTINGS = Settings(substrates=(EDGE, NEAR), egress=(EgressRule("dear.example.co
 JOBS = {
     name: task
     for name in tasks.__all__
-    if "data_url" in inspect.signature(getattr(task := getattr(tasks, name), "run", int)).parameters
+    if name != "scan" and "data_url" in inspect.signature(getattr(task := getattr(tasks, name), "run", task)).parameters
 }
 GIVEN: dict[str, Any] = {
     "data_url": S3, "imm": 7, "ops": [{"op": "crc32c"}], "offset": 3, "length": 12345, "etag": '"v1"',
@@ -137,10 +137,15 @@ class TestInCelery:
         route = app.amqp.router.route(dict(options or {}), name, (URL,), kwargs)
         return str(route["queue"].name)
 
-    @pytest.mark.parametrize("name", [task_of(op) for op in (*OPS, "program", "scan")])
+    @pytest.mark.parametrize("name", [task_of(op) for op in (*OPS, "program")])
     def test_a_task_goes_to_the_local_queue_where_there_is_no_other_place(self, app: Celery, name: str) -> None:
         assert self.queue(app, name) == "packetfs.local"
         assert self.queue(app, name, policy={"goal": "fastest"}) == "packetfs.local"
+
+    def test_a_scan_goes_to_those_who_coordinate_them(self, app: Celery) -> None:
+        assert self.queue(app, "packetfs.scan") == "packetfs.scans"
+        assert self.queue(app, "packetfs.scan", policy={"goal": "never heard of"}) == "packetfs.scans"
+        assert self.queue(app, "packetfs.scan", {"queue": "mine"}) == "mine"
 
     @pytest.mark.parametrize("queue", ["packetfs.cloudflare", "packetfs.local", "celery", "mine"])
     def test_an_explicit_queue_is_honoured(self, app: Celery, queue: str) -> None:

@@ -226,6 +226,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("cache_dir", "~/cache", Path.home() / "cache"),
     ("cache_dir", "/var/cache/packetfs", Path("/var/cache/packetfs")),
     ("cache_bytes", "1048576", 1 << 20),
+    ("cache_entries", "0", 0),
 ]  # fmt: skip
 
 
@@ -278,6 +279,7 @@ WRONG_TEXTS = [
     *[("metrics_port", text) for text in [*WRONG_COUNTS, "65536"]],
     *[("max_concurrency", text) for text in [*WRONG_COUNTS, "0", "10001"]],
     *[("cache_bytes", text) for text in [*WRONG_COUNTS, "1048575", "1GiB"]],
+    *[("cache_entries", text) for text in ("-1", "100000001", "1e3")],
     *[("allow_unsigned", text) for text in ("yes", "on", "2", "nope")],
 ]  # fmt: skip
 

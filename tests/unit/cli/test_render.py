@@ -67,6 +67,12 @@ def test_a_size_that_is_not_known_is_not_told() -> None:
     assert details == "counteq over 1.5 KiB on local, 12.5 ms (fetch 11.9 ms), $0"
 
 
+def test_what_was_known_is_told() -> None:
+    line = result_lines({**RESULT, "attempts": [], "cost_usd": 0.0, "cached": True})[1]
+    assert line.endswith("$0, known already: nothing was read")
+    assert result_lines({**RESULT, "cached": False}) == result_lines(RESULT), "as a worker of an earlier version has it"
+
+
 def test_what_failed_before_is_told() -> None:
     failed = {"substrate": "fly-a", "ok": False, "error": {"type": "busy", "message": "no room"}, "seconds": 0.1}
     done = {"substrate": "local", "ok": True, "error": None, "seconds": 0.1}

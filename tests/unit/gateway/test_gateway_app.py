@@ -347,8 +347,35 @@ def test_explain_and_fleet_say_what_the_shell_says(client: Client) -> None:
     assert [one["name"] for one in client.get("/v1/fleet").json["substrates"]] == ["local"]
 
 
-def test_scans_are_not_served_yet(client: Client) -> None:
-    assert (client.post("/v1/scans", {}).status, client.post("/v1/scans", {}).error) == (501, "not_implemented")
+class TestScans:
+    def test_a_scan_is_accepted_and_found_among_the_jobs(self, client: Client) -> None:
+        answer = client.post(
+            "/v1/scans", {"program": PROGRAM, "window": 256, "policy": {"max_cost_usd": 1}, "job_id": "s"}
+        )
+        assert (answer.status, answer.headers["Location"]) == (202, "/v1/jobs/s")
+        assert answer.json["program"] == {**PROGRAM, "offset": 0, "window": 256}
+        assert client.get("/v1/jobs/s").json == answer.json
+        assert (
+            client.post(
+                "/v1/scans", {"program": PROGRAM, "window": 256, "policy": {"max_cost_usd": 1}, "job_id": "s"}
+            ).status
+            == 200
+        )
+        assert client.delete("/v1/jobs/s").json["status"] == "cancelled"
+
+    def test_another_under_its_id_is_a_conflict(self, client: Client) -> None:
+        client.post("/v1/scans", {"program": PROGRAM, "job_id": "s"})
+        for path, more in (("scans", {"window": 256}), ("jobs", {})):
+            answer = client.post(f"/v1/{path}", {"program": PROGRAM, "job_id": "s", **more})
+            assert (answer.status, answer.error) == (409, "conflict")
+
+    @pytest.mark.parametrize("window", [0, -1, 1.5, "8MiB", 1 << 46, True, []])
+    def test_a_window_that_is_none_is_named(self, client: Client, window: Any) -> None:
+        answer = client.post("/v1/scans", {"program": PROGRAM, "window": window})
+        assert (answer.status, answer.json["field"]) == (400, "window")
+
+    def test_a_job_has_no_window(self, client: Client) -> None:
+        assert client.post("/v1/jobs", {"program": PROGRAM, "window": 256}).json["field"] == "request.window"
 
 
 def counted(text: str, labels: str) -> float:

@@ -78,7 +78,7 @@ BAD_PROGRAMS: list[Any] = [
 BAD_POLICIES: list[Any] = [
     [], "x", {"goal": "best"}, {"max_cost_usd": -1}, {"max_cost_usd": "1"}, {"deadline_s": 0}, {"deadline_s": 3601},
     {"substrates": "local"}, {"substrates": [1]}, {"exclude": ["x" * 65]}, {"min_memory_mb": 0.5}, {"trust": "none"},
-    {"gaol": 1},
+    {"gaol": 1}, {"cache": 1},
 ]  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_a_policy_that_is_none_passes_neither(policy: Any) -> None:
 
 def test_a_policy_that_is_one_passes_the_schema() -> None:
     policy = {"goal": "fastest", "value_of_time_usd_per_hour": 3.6, "max_cost_usd": 0, "deadline_s": 0.001, "trust": None,
-              "substrates": ["local"], "exclude": [], "min_memory_mb": 128.0}  # fmt: skip
+              "substrates": ["local"], "exclude": [], "min_memory_mb": 128.0, "cache": False}  # fmt: skip
     parse_policy(policy)
     validator("Policy").validate(policy)
 

@@ -25,6 +25,7 @@ def counted() -> Counter[str]:
     count_attempt(counts, GOOD, Outcome(ok=True, byte_count=11, cost_usd=LAMBDA_MS))
     count_attempt(counts, BUSY, Outcome(ok=False))
     count_job(counts, "fly", None)
+    count_job(counts, "edge", None, cached=True)
     count_job(counts, "local", "source_not_found")
     count_job(counts, "local", "source_not_found")
     return counts
@@ -32,7 +33,8 @@ def counted() -> Counter[str]:
 
 def test_it_comes_back_as_it_was_counted() -> None:
     found = tallies(stored(counted()))
-    assert set(found) == {"fly", "local"}
+    assert set(found) == {"fly", "local", "edge"}
+    assert (found["edge"].done, found["edge"].cached, found["fly"].cached) == (1, 1, 0)
     fly, local = found["fly"], found["local"]
     assert (fly.done, fly.failed, fly.ok, fly.bad) == (1, {}, 2, {"busy": 1})
     assert (fly.byte_count, fly.usd) == (111, pytest.approx(2 * LAMBDA_MS, rel=1e-3))
@@ -47,6 +49,7 @@ def test_sums_leave_their_parts_alone() -> None:
     assert (both["fly"].ok, both["fly"].bad, both["local"].failed) == (4, {"busy": 2}, {"source_not_found": 4})
     assert (both["fly"].done, both["fly"].byte_count, both["fly"].dollar_parts) == (2, 222, 4 * 2100)
     assert both["fly"].buckets.total() == 6
+    assert (both["edge"].done, both["edge"].cached) == (2, 2)
     assert one["fly"].ok == 2
     assert summed([]) == {}
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from packetfs_compute.broker.ledger import LedgerStats
@@ -66,7 +67,7 @@ def test_where_nothing_happened_all_is_there_and_nought_or_null() -> None:
             "name": "fly", "kind": "fly", "provider": "fly", "region": "iad", "trust": "own",
             "breaker": {"state": "closed", "since": None, "until": None, "times": 0, "cause": None},
             "depth": 0, "in_flight": 0, "slots": None, "consumers": 2,
-            "jobs": {"done_per_s": 0, "failed_per_s": 0, "done": 0, "failed": {}},
+            "jobs": {"done_per_s": 0, "failed_per_s": 0, "done": 0, "cached": 0, "failed": {}},
             "attempts": {"ok": 0, "failed": {}},
             "latency_s": {"count": 0, "p50": None, "p95": None, "p99": None},
             "bytes_per_s": 0, "bytes": 0, "usd_per_hour": 0, "usd": 0,
@@ -79,9 +80,9 @@ def test_where_nothing_happened_all_is_there_and_nought_or_null() -> None:
 
 def test_rates_are_of_the_last_minute_and_totals_of_the_day() -> None:
     last = [{"fly": tally(100)}, *({"fly": tally(2, busy=1)},) * 30]
-    feed = document(Reading(0.0, steps(*last), {"fly": tally(1200, busy=7)}))
+    feed = document(Reading(0.0, steps(*last), {"fly": replace(tally(1200, busy=7), cached=40)}))
     (fly,) = feed["substrates"]
-    assert fly["jobs"] == {"done_per_s": 1.0, "failed_per_s": 0.5, "done": 1200, "failed": {"busy": 7}}
+    assert fly["jobs"] == {"done_per_s": 1.0, "failed_per_s": 0.5, "done": 1200, "cached": 40, "failed": {"busy": 7}}
     assert fly["attempts"] == {"ok": 1200, "failed": {"busy": 7}}
     assert (fly["latency_s"]["count"], fly["bytes_per_s"], fly["bytes"]) == (60, 1000.0, 1_200_000)
     assert abs(fly["latency_s"]["p95"] / 0.1 - 1) <= ERROR

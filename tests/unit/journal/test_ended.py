@@ -38,7 +38,7 @@ def test_it_has_what_the_feed_promises() -> None:
     trail.add("fly", None, 0.125, 0.25)
     assert told(trail=trail) == {
         "job_id": "j1", "at": 100.0, "op": "crc32c", "data_url": "https://bucket.example:8443/a/b", "length": 1024,
-        "status": "done", "error": None, "substrate": "fly", "cost_usd": 0.75, "total_s": 1.5,
+        "status": "done", "error": None, "substrate": "fly", "cost_usd": 0.75, "cached": False, "total_s": 1.5,
         "attempts": [
             {"substrate": "local", "ok": False, "error": {"type": "source_failed", "message": "reset"}, "seconds": 0.25},
             {"substrate": "fly", "ok": True, "error": None, "seconds": 0.125},

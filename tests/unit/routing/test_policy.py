@@ -35,6 +35,8 @@ NAMES = ["local", "lambda", "x" * 64]
         ({"exclude": ("local",)}, Policy(exclude=("local",))),
         ({"exclude": ["x"] * 64}, Policy(exclude=("x",) * 64)),
         ({"min_memory_mb": 512.0}, Policy(min_memory_mb=512)),
+        ({"cache": False}, Policy(cache=False)),
+        ({"cache": True}, Policy()),
     ],
 )
 def test_what_parses(raw: object, policy: Policy) -> None:
@@ -57,6 +59,7 @@ minus_huge = pytest.param({"deadline_s": -HUGE}, "deadline_s", id="-huge")
         *[({name: value}, name) for name in ("substrates", "exclude") for value in
           ("local", [1], [None], ["local", ["x"]], {"local": 1}, True, 7, ["x"] * 65, ["x" * 65])],
         *[({"min_memory_mb": value}, "min_memory_mb") for value in (-1, 1.5, "512", True, math.nan, 1 << 21)],
+        *[({"cache": value}, "cache") for value in (0, 1, "false", [], 0.0)],
         ({"substrate": ["local"]}, "substrate"),
         ({"max_cost": 1}, "max_cost"),
         huge,

@@ -1,0 +1,138 @@
+"""What a worker runs its jobs in: the local one in processes or in threads, the forwarding ones in more or fewer threads.
+
+The kernels let go of the GIL, and so does reading from a socket, so threads might share the cores as well as processes do.
+Each is a real ``celery worker`` on a real Valkey; its queue is filled first, and the rate is that between the first result
+and the last, over random ranges from nginx. The forwarders' place is the compute server of ``remote/fly``.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import redis
+from _harness import facts, machine, markdown, options, ratio, write_json
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.fly import FlyServer
+from support.nginx import Nginx, nginx_binary
+
+from packetfs_compute.celery import app, celery_config
+from packetfs_compute.embedded.server import STOP, start_redis_server
+from packetfs_compute.names import queue_of
+from packetfs_compute.parsers import network
+from packetfs_compute.settings import Settings, to_environment
+from tasks import crc32c, submit_many
+
+_OBJECT = 64 << 20
+_PATIENCE_S = 120.0
+_LOCAL = [("prefork", 2), ("threads", 2), ("threads", 4)]
+_FORWARDING = [("threads", count) for count in (4, 8, 16, 32)]
+
+
+def main() -> None:
+    given = options(__doc__.partition("\n")[0], rounds=3).parse_args()
+    rounds, jobs = (1, 200) if given.quick else (given.rounds, 500)
+    kinds = [("local", length, *pool) for length in (0, 1 << 20) for pool in _LOCAL]
+    kinds += [("fly", 4096, *pool) for pool in _FORWARDING]
+    found: dict[tuple[str, int, str, int], list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        random.shuffle(kinds)
+        for kind in kinds:
+            found[kind].append(_apart(*kind, jobs))
+    print(facts(machine()))
+    rows = []
+    bases = {(place, length): None for place, length, _, _ in found}
+    for (place, length, pool, count), runs in found.items():
+        best, middle = max(run[0] for run in runs), median(run[0] for run in runs)
+        base = bases[place, length] = bases[place, length] or (best, middle)
+        rows.append([
+            f"{place}, {length >> 10} KiB: {count} {pool if pool == 'threads' else 'processes'}",
+            ratio(best / base[0]), ratio(middle / base[1]), f"{best:.0f}", f"{min(run[1] for run in runs) * 1e3:.2f}",
+        ])  # fmt: skip
+    print()
+    print(markdown(["worker", "to the first (best)", "(median)", "jobs/s", "CPU ms a job"], rows))
+    if given.json:
+        write_json(given.json, {"machine": machine(), "runs": {f"{kind}": runs for kind, runs in found.items()}})
+
+
+def _apart(*arguments: object) -> tuple[float, float]:
+    """Measure in a process of its own: an application has one system for its life."""
+    argv = [sys.executable, __file__, "--measure", *map(str, arguments)]
+    rate, cpu_s = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, check=True, timeout=600).stdout)
+    return rate, cpu_s
+
+
+def _measure(place: str, length: int, pool: str, count: int, jobs: int) -> tuple[float, float]:
+    """Return jobs a second, and the CPU seconds that the worker took for each."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="packetfs-bench-")))
+        nginx = Nginx(folder, nginx_binary() or "nginx")
+        stack.callback(nginx.close)
+        (nginx.www / "object").write_bytes(random.Random(2).randbytes(_OBJECT))
+        settings = Settings(
+            data_dir=folder / "data", allow_private_sources=(network("127.0.0.0/8"),), source_ports=(nginx.port,)
+        )
+        if place != "local":
+            more = {"PACKETFS_SOURCE_PORTS": str(nginx.port), "PACKETFS_MAX_CONCURRENCY": "64"}
+            server = stack.enter_context(FlyServer(folder, **more))
+            keys = server.settings(place).keys
+            settings = replace(settings, substrates=(replace(server.spec(place), slots=count),), keys=keys)
+        settings.data_dir.mkdir(mode=0o700)
+        broker = start_redis_server(settings, persistent=False)
+        stack.callback(broker.stop, *STOP, (signal.SIGKILL, 1.0))
+        app.conf.update(celery_config(settings))
+        calls = [{"offset": random.randrange(_OBJECT - length)} for _ in range(jobs)]
+        common = {"data_url": nginx.url("object"), "length": length, "policy": {"substrates": [place]}}
+        ids = [result.id for result in submit_many(crc32c, calls, **common)]
+        return _drain(settings, place, pool, count, ids)
+
+
+def _drain(settings: Settings, place: str, pool: str, count: int, ids: list[str]) -> tuple[float, float]:
+    argv = [sys.executable, "-m", "celery", "-A", "packetfs_compute", "worker", "-Q", queue_of(place), "-P", pool,
+            "-c", str(count), "-l", "ERROR", "--without-gossip", "--without-mingle"]  # fmt: skip
+    environ = {**os.environ, **to_environment(settings)}
+    worker = subprocess.Popen(argv, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    client, open_jobs = redis.Redis.from_url(settings.state_url), len(ids)
+    first, give_up = None, time.monotonic() + _PATIENCE_S
+    try:
+        while (left := int(client.zcard("packetfs:ledger:open"))) > 0:
+            if left < open_jobs and first is None:
+                first = time.monotonic(), left, _cpu_s(worker.pid)
+            if time.monotonic() > give_up or worker.poll() is not None:
+                raise SystemExit(f"{place}, {pool}: {left} jobs were not done")
+            time.sleep(0.01)
+        if first is None:
+            raise SystemExit("too few jobs to measure")
+        begun, left, cpu_s = first
+        return left / (time.monotonic() - begun), (_cpu_s(worker.pid) - cpu_s) / left
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU time of a process and its children that live."""
+    ticks = 0
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for one in (str(pid), *children):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        place, length, pool, count, jobs = sys.argv[2:]
+        print(json.dumps(_measure(place, int(length), pool, int(count), int(jobs))))
+    else:
+        main()

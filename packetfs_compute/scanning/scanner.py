@@ -1,0 +1,297 @@
+"""The way of one scan: learn the object's size and version, plan, run the windows or the chain, combine, keep the result.
+
+A scan whose bytes must be seen in order is a chain. Where the router would run its windows on this machine, they are read
+here, ahead, and all ops run over them in one pass; anywhere else they run one after the other, each from the value of the
+one before.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Protocol, TypeVar
+
+from packetfs_compute.deadline import Deadline
+from packetfs_compute.errors import (
+    BrokerUnavailable,
+    JobError,
+    NoSubstrate,
+    PacketFSError,
+    SourceFailed,
+)
+from packetfs_compute.job import wanted_for
+from packetfs_compute.names import LOCAL
+from packetfs_compute.routing import Decision, Policy, Survey, Wanted
+from packetfs_compute.scanning.chain import CHAIN_WINDOW, RING_BYTES, read_window, run_chain
+from packetfs_compute.scanning.combine import combined
+from packetfs_compute.scanning.coordinator import Coordinator, Terms, WindowDesk
+from packetfs_compute.scanning.plan import Plan, Rate, Window, plan_of, window_for
+from packetfs_compute.scanning.request import Scan
+from packetfs_compute.scanning.state import Found, ScanState
+from packetfs_compute.scanning.tally import Part, Progress, ScanResult, Speed, scan_result
+from packetfs_compute.settings import Settings
+from packetfs_compute.sources import RangeRequest, open_source
+from packetfs_compute.sources.ranges import beyond
+
+__all__ = ["Planner", "Scanner", "scan_here"]
+
+_T = TypeVar("_T")
+
+_TYPICAL: Final = 64 << 20
+"""A window's bytes as long as it is not known how wide they are to be."""
+_SIZE_TRIES: Final = 3
+_AGAIN_S: Final = 0.5
+_AWAY_S: Final = 1.0
+_CHECKPOINT_S: Final = 1.0
+_OPEN: Final = (4, 256)
+"""Fewest and most windows that are open at once; in between, two for each slot: one that runs, and one that is next."""
+_TOLD_PLACES: Final = 8
+
+
+class Planner(Protocol):
+    """What of :class:`packetfs_compute.router.Router` a scan goes by."""
+
+    def refresh(self) -> None:
+        """Read the fleet once."""
+
+    def survey(self) -> Survey:
+        """Return the fleet as it is known."""
+
+    def decide(self, wanted: Wanted, policy: Policy, tried: Any = ()) -> Decision:
+        """Decide for one job."""
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """Runs scans, each in the thread that asks for it. ``client`` is redis-py's, of the Redis that holds results."""
+
+    settings: Settings
+    desk: WindowDesk
+    planner: Planner
+    client: Any
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], object] = time.sleep
+
+    def run(self, scan: Scan, tell: Callable[[Progress], object]) -> ScanResult:
+        """Run ``scan``, or what of it is not done yet, and return its result; ``tell`` hears of progress.
+
+        Raises the ``JobError`` that it ended with, ``job_id`` and ``attempts`` in its details; what is done is kept.
+        """
+        started_s = self.clock()
+        queued_s = None if scan.submitted_at is None else max(0.0, round(self.wall() - scan.submitted_at, 6))
+        deadline = Deadline.after(
+            scan.policy.deadline_s or self.settings.result_ttl_s, self.clock, spent_s=queued_s or 0.0
+        )
+        state = ScanState(self.client, scan, self.settings.result_ttl_s)
+        try:
+            found = self._kept(state.found, deadline)
+            if found.result is not None:
+                return found.result
+            plan, terms = self._planned(scan, found, deadline)
+            self._kept(lambda: state.begin(plan), deadline)
+            if plan.chained_here:
+                part = _chain(scan, plan, found, deadline, self.settings, state, tell)
+                parts, values = [part] if part.byte_count else [], part.values
+            else:
+                coordinator = Coordinator(scan, plan, found, terms, self.desk, state, deadline, tell, self.sleep)
+                parts = coordinator.run()
+                values = tuple(combined(scan.program.ops, ((part.values, part.byte_count) for part in parts)))
+            total_s = (queued_s or 0.0) + self.clock() - started_s
+            result = scan_result(scan, plan, values, parts, found.tally, queued_s=queued_s, total_s=total_s)
+            self._kept(lambda: state.finish(plan, result), deadline)
+        except JobError as error:
+            error.details.setdefault("attempts", [])
+            error.details["job_id"] = scan.id
+            raise
+        return result
+
+    def _kept(self, call: Callable[[], _T], deadline: Deadline) -> _T:
+        """Do ``call``, and again while Redis is away: whoever else would run the scan needs it as well."""
+        while True:
+            deadline.remaining_s()
+            try:
+                return call()
+            except BrokerUnavailable:
+                self.sleep(_AWAY_S)
+
+    def _planned(self, scan: Scan, found: Found, deadline: Deadline) -> tuple[Plan, Terms]:
+        """Return the plan, the one that is kept where there is one, and how its windows are to be run."""
+        with suppress(PacketFSError):
+            self.planner.refresh()  # else it decides by what the places declare
+        policy = replace(scan.policy, deadline_s=None, max_cost_usd=None)
+        plan = found.plan
+        if plan is None:
+            size, etag = _probe(scan, deadline, self.settings, self.sleep)
+            length = _length(scan, size)
+            decision = self._decide(scan, policy, min(length, scan.window or _TYPICAL))
+            plan = self._plan_by(scan, decision, length, size, etag)
+        if plan.chained_here or not plan.windows:
+            return plan, Terms({}, 1)
+        decision = self._decide(scan, policy, plan.at(0).length)
+        terms = Terms(_wishes(policy), 1 if scan.chained else _most_open(self._rates(decision)), _usd(decision))
+        if scan.policy.max_cost_usd is not None:
+            terms = self._capped(scan, policy, plan, terms, scan.policy.max_cost_usd)
+
+        def elsewhere(window: Window, place: str) -> bool:
+            wanted = wanted_for(scan.program.data_url, window.length, self.settings)
+            other = self.planner.decide(wanted, policy, {place})
+            return other.substrate is not None and not other.panic
+
+        return plan, replace(terms, elsewhere=elsewhere)
+
+    def _plan_by(self, scan: Scan, decision: Decision, length: int, size: int | None, etag: str | None) -> Plan:
+        offset = scan.program.offset
+        if scan.chained and decision.substrate == LOCAL:
+            return _chain_plan(scan, length, size, etag)
+        rates = self._rates(decision)
+        window = scan.window or window_for(length, list(rates.values()), rates[str(decision.substrate)])
+        return plan_of(offset, length, window, size, etag)
+
+    def _rates(self, decision: Decision) -> dict[str, Rate]:
+        """Return the places that may run windows."""
+        may = {row.substrate for row in decision.candidates if row.veto is None or (decision.panic and row.by_health)}
+        return {
+            outlook.place.name: Rate(
+                outlook.line.overhead_s, outlook.line.s_per_byte, outlook.slots, outlook.place.max_range_bytes
+            )
+            for outlook in self.planner.survey().outlooks
+            if outlook.place.name in {*may, decision.substrate}
+        }
+
+    def _decide(self, scan: Scan, policy: Policy, length: int) -> Decision:
+        decision = self.planner.decide(wanted_for(scan.program.data_url, length, self.settings), policy)
+        if decision.substrate is None:
+            told = "; ".join(f"{name} {why}" for name, why in list(decision.vetoes.items())[:_TOLD_PLACES])
+            raise NoSubstrate(
+                f"policy leaves no place to run a window of {length} bytes: {told or 'the fleet is empty'}",
+                {"field": "policy", "vetoes": decision.vetoes},
+            )
+        return decision
+
+    def _capped(self, scan: Scan, policy: Policy, plan: Plan, terms: Terms, cap_usd: float) -> Terms:
+        """Return the terms of a scan that may cost ``cap_usd``, each window its share; refuse what would cost more."""
+        share = cap_usd / plan.windows
+        wanted = wanted_for(scan.program.data_url, plan.at(0).length, self.settings)
+        decision = self.planner.decide(wanted, replace(policy, max_cost_usd=share))
+        if decision.substrate is None:
+            cheapest = self.planner.decide(wanted, replace(policy, goal="cheapest"))
+            each = _usd(cheapest)
+            raise NoSubstrate(
+                f"the scan would cost about ${each * plan.windows:.3g} ({plan.windows} windows of {plan.window} bytes, "
+                f"${each:.3g} each on {cheapest.substrate}): policy.max_cost_usd is ${cap_usd:.3g}",
+                {
+                    "field": "policy.max_cost_usd",
+                    "hint": "raise it, or scan a shorter range",
+                    "estimate_usd": each * plan.windows,
+                    "max_cost_usd": cap_usd,
+                },
+            )
+        wishes = {**terms.policy, "max_cost_usd": share}
+        return replace(terms, policy=wishes, cap_usd=cap_usd, estimate_usd=_usd(decision))
+
+
+def scan_here(scan: Scan, settings: Settings, tell: Callable[[Progress], object] = lambda _: None) -> ScanResult:
+    """Run a scan in this process alone, with no broker: all of it as one chain."""
+    started_s = time.monotonic()
+    deadline = Deadline.after(scan.policy.deadline_s or settings.result_ttl_s)
+    found = Found()
+    try:
+        size, etag = _probe(scan, deadline, settings, time.sleep)
+        plan = _chain_plan(scan, _length(scan, size), size, etag)
+        part = _chain(scan, plan, found, deadline, settings, None, tell)
+    except JobError as error:
+        error.details.update(job_id=scan.id, attempts=found.tally.failed)
+        raise
+    parts = [part] if part.byte_count else []
+    total_s = time.monotonic() - started_s
+    return scan_result(scan, plan, part.values, parts, found.tally, queued_s=None, total_s=total_s)
+
+
+def _chain_plan(scan: Scan, length: int, size: int | None, etag: str | None) -> Plan:
+    window = min(scan.window or CHAIN_WINDOW, RING_BYTES // 3)
+    return plan_of(scan.program.offset, length, window, size, etag, chained_here=True)
+
+
+def _chain(
+    scan: Scan,
+    plan: Plan,
+    found: Found,
+    deadline: Deadline,
+    settings: Settings,
+    state: ScanState | None,
+    tell: Callable[[Progress], object],
+) -> Part:
+    """Run a chain, keeping every second how far it is, where there is a ``state``; return what it came to."""
+    speed, tally, told_s = Speed(), found.tally, deadline.clock()
+    position, so_far = found.chain or (0, None)
+
+    def at(done: int, part: Part) -> None:
+        nonlocal told_s
+        now = deadline.clock()
+        if now - told_s < _CHECKPOINT_S and done < plan.length:
+            return
+        told_s = now
+        if state is not None:
+            with suppress(BrokerUnavailable):  # then more is done again, should it come to that
+                state.keep_chain(done, part)
+                state.keep_tally(tally)
+        tell(speed.progress(now, plan, done, -(-done // plan.window), tally.failed_usd))
+
+    tell(speed.progress(told_s, plan, position, -(-position // plan.window), 0.0))
+    read = read_window(scan.program.data_url, plan, settings)
+    try:
+        return run_chain(
+            scan.program.ops, plan, (position, so_far), read, deadline, settings, lambda one: tally.add([one], 0.0), at
+        )
+    except JobError as error:
+        error.details["attempts"] = list(tally.failed)
+        raise
+
+
+def _probe(
+    scan: Scan, deadline: Deadline, settings: Settings, sleep: Callable[[float], object]
+) -> tuple[int | None, str | None]:
+    """Return the object's size and its strong ETag, as far as its source tells them, by a GET of one byte."""
+    wanted = RangeRequest(scan.program.data_url, scan.program.offset, 0, scan.program.etag)
+    tries = 0
+    while True:
+        budget_s = min(deadline.remaining_s(), settings.timeout_s)
+        try:
+            within = Deadline(deadline.clock() + budget_s, budget_s, deadline.clock, deadline.token)
+            with open_source(wanted, within, settings) as stream:
+                return stream.object_size, stream.etag
+        except JobError as error:
+            tries += 1
+            if tries > _SIZE_TRIES or not error.retryable:
+                raise
+            sleep(_AGAIN_S * tries)
+
+
+def _length(scan: Scan, size: int | None) -> int:
+    """Return how many bytes the scan is over."""
+    offset, length = scan.program.offset, scan.program.length
+    if size is None:
+        if length is None:
+            raise SourceFailed(
+                "the source does not tell the object's size",
+                {"retryable": False, "hint": "give a length, or submit it as one program"},
+            )
+        return length
+    if offset + (length or 0) > size:
+        raise beyond(RangeRequest(scan.program.data_url, offset, length), size)
+    return size - offset if length is None else length
+
+
+def _most_open(rates: dict[str, Rate]) -> int:
+    fewest, most = _OPEN
+    return min(max(fewest, 2 * sum(min(rate.slots, most) for rate in rates.values())), most)
+
+
+def _usd(decision: Decision) -> float:
+    return 0.0 if decision.chosen is None else decision.chosen.usd
+
+
+def _wishes(policy: Policy) -> dict[str, Any]:
+    """Return a policy as JSON."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(policy).items()}

@@ -1,0 +1,86 @@
+"""Scans as Celery tasks: ``scan.delay(url, ops=[…])`` runs them over a whole object, wherever its windows run best."""
+
+import functools
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+from celery.exceptions import Ignore
+from kombu.exceptions import KombuError
+from redis import RedisError
+
+from packetfs_compute.broker.outcome import PROGRESS
+from packetfs_compute.broker.results import ResultBackend
+from packetfs_compute.celery import SUBMITTED_AT, app, current_settings, router_of
+from packetfs_compute.desk import Desk
+from packetfs_compute.errors import Cancelled
+from packetfs_compute.fleet import LEASE_S, Leased
+from packetfs_compute.names import SCAN_TASK, SCANS
+from packetfs_compute.scanning.request import accept_scan
+from packetfs_compute.scanning.scanner import Scanner, scan_here
+from packetfs_compute.scanning.state import connect
+from packetfs_compute.scanning.tally import Progress, ScanResult
+from packetfs_compute.worker import current_dispatcher
+from tasks.base import JobTask, is_finished
+
+__all__ = ["scan"]
+
+_Json = dict[str, Any]
+
+
+@app.task(bind=True, base=JobTask, name=SCAN_TASK)
+def scan(
+    self: JobTask,
+    data_url: str,
+    ops: list[_Json],
+    window: int | None = None,
+    policy: _Json | None = None,
+    etag: str | None = None,
+    offset: int = 0,
+    length: int | None = None,
+    cache: bool = True,
+) -> ScanResult:
+    """Run operations over a whole object, or a range of any length: split into windows, combined exactly.
+
+    ``window`` is bytes, chosen where it is left out. ``policy`` is the whole scan's: its cost, its deadline. While it runs,
+    the task's state is ``PROGRESS``, and its info says how far it is.
+    """
+    raw = {"data_url": data_url, "offset": offset, "length": length, "etag": etag, "ops": ops}
+    return _run(self, raw, window, policy if cache else {**(policy or {}), "cache": False})
+
+
+def _run(task: JobTask, raw: Mapping[str, Any], window: object, policy: object) -> ScanResult:
+    request = task.request
+    if (request.delivery_info or {}).get("redelivered") and is_finished(task):
+        raise Ignore
+    asked = accept_scan(str(request.id), raw, policy, window, getattr(request, SUBMITTED_AT, None))
+    if request.called_directly or request.is_eager:
+        return scan_here(asked, current_settings())
+
+    def tell(progress: Progress) -> None:
+        with suppress(RedisError, OSError, KombuError):  # news of a second, not worth the scan
+            task.update_state(state=PROGRESS, meta=cast("_Json", progress))
+
+    _lease(task)
+    try:
+        with current_dispatcher().hold(Leased(SCANS, asked.id)):
+            return _scanner(os.getpid()).run(asked, tell)
+    except Cancelled as error:
+        task.backend.mark_as_revoked(asked.id, error.message, request)  # it is already, but a chord has not counted it
+        raise Ignore from error
+
+
+def _lease(task: JobTask) -> None:
+    """Say at once that the scan runs; from here on its lease is kept alive."""
+    backend = task.backend
+    if isinstance(backend, ResultBackend):
+        with suppress(RedisError, OSError):
+            backend.ledger.lease(str(task.request.id), LEASE_S)
+
+
+@functools.lru_cache(maxsize=1)
+def _scanner(pid: int) -> Scanner:
+    del pid  # a fork has no threads and must not share connections
+    settings = current_settings()
+    return Scanner(settings, Desk(settings), router_of(settings), connect(settings))
