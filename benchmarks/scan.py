@@ -1,0 +1,261 @@
+"""A whole object of 1 GiB on nginx: scanned by this system, and by what people would use instead.
+
+Each candidate is a command of its own, run in turn in rounds. Measured are wall time, the CPU time of all its processes
+(nginx's apart, which is the same for all), and how much the resident memory of all of them grew at most. The system is up
+beforehand, as it is where it is used; so is a Python with its imports done for none.
+
+    curl | crc32c       curl writes to a pipe, PyPI's crc32c reads it
+    requests + crc32c   one connection, 1 MiB blocks
+    rclone hashsum      its MD5, since it knows no crc32c; `--download`, from rclone's http backend
+    lithops             map_reduce on localhost, 64 MiB a function, combined by this package's crc32c_combine
+
+    python benchmarks/scan.py
+"""
+
+import importlib.util
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from _harness import facts, machine, markdown, options, ratio, write_json
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.nginx import Nginx, nginx_binary
+from support.processes import descendants
+from support.system import PACKETFS, RunningSystem, end_system, start_system
+
+from packetfs_compute import kernels
+
+MIB = 1 << 20
+FIVE = ["counteq:10", "crc32c", "fnv64", "xor:255", "add:1"]
+_TICK = os.sysconf("SC_CLK_TCK")
+
+_REQUESTS = """
+import sys, crc32c, requests
+value = 0
+with requests.get(sys.argv[1], stream=True) as answer:
+    for block in answer.iter_content(1 << 20):
+        value = crc32c.crc32c(block, value)
+print(value)
+"""
+_STDIN = """
+import sys, crc32c
+value = 0
+while block := sys.stdin.buffer.read(1 << 20):
+    value = crc32c.crc32c(block, value)
+print(value)
+"""
+_LITHOPS = """
+import sys
+import lithops
+URL, SIZE, WINDOW = sys.argv[1], int(sys.argv[2]), 64 << 20
+def one(start):
+    import crc32c, requests
+    stop, value = min(start + WINDOW, SIZE), 0
+    with requests.get(URL, headers={"Range": f"bytes={start}-{stop - 1}"}, stream=True) as answer:
+        for block in answer.iter_content(1 << 20):
+            value = crc32c.crc32c(block, value)
+    return value, stop - start
+def together(results):
+    from packetfs_compute.kernels import crc32c_combine
+    value = 0
+    for part, length in results:
+        value = crc32c_combine(value, part, length)
+    return value
+executor = lithops.LocalhostExecutor(log_level="ERROR")
+executor.map_reduce(one, list(range(0, SIZE, WINDOW)), together)
+print(executor.get_result())
+"""
+
+
+@dataclass
+class Run:
+    """One candidate, once: seconds of wall and CPU time, and MB that memory grew at most."""
+
+    wall_s: float
+    cpu_s: float
+    grown_mb: float
+
+
+@dataclass
+class Candidate:
+    """A command, which prints the object's crc32c unless ``value`` says otherwise, and the processes that serve it."""
+
+    argv: list[str]
+    environ: dict[str, str] | None = None
+    servers: Callable[[], list[int]] = list
+    checks: bool = True
+    shell: str | None = None
+
+
+def main() -> None:
+    given = options(__doc__.partition("\n")[0], rounds=5).parse_args()
+    size, rounds = (64 * MIB, 1) if given.quick else (1024 * MIB, given.rounds)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="packetfs-bench-")))
+        url, value = _serve(stack, folder, size)
+        candidates, left_out = _candidates(_system(stack, folder), url, size)
+        runs = _measure(candidates, value, rounds)
+    print(facts(machine()))
+    print(f"\n{size // MIB} MiB over loopback; medians of {rounds} rounds\n")
+    base = median(run.wall_s for run in runs["packetfs scan, crc32c"])
+    print(
+        markdown(
+            ["candidate", "time to ours", "s", "GB/s", "CPU s", "MB grown"],
+            [_row(n, r, base, size) for n, r in runs.items()],
+        )
+    )
+    for name, why in left_out.items():
+        print(f"\nleft out: {name}, {why}")
+    if given.json:
+        write_json(
+            given.json,
+            {"machine": machine(), "runs": {name: [vars(one) for one in those] for name, those in runs.items()}},
+        )
+
+
+def _serve(stack: ExitStack, folder: Path, size: int) -> tuple[str, int]:
+    """Serve an object; return its URL and its crc32c."""
+    binary = nginx_binary()
+    if binary is None:
+        raise SystemExit("nginx is needed: apt-get install nginx-light")
+    (folder / "nginx").mkdir()
+    nginx = Nginx(folder / "nginx", binary)
+    stack.callback(nginx.close)
+    value, rng = 0, random.Random(3)
+    with (nginx.www / "object").open("wb") as file:
+        for _ in range(size // (16 * MIB)):
+            block = rng.randbytes(16 * MIB)
+            value = kernels.crc32c(block, value)
+            file.write(block)
+    return nginx.url("object"), value
+
+
+def _system(stack: ExitStack, folder: Path) -> RunningSystem:
+    (folder / "system").mkdir()
+    system = start_system(folder / "system", scans=True)
+    stack.callback(end_system, system)
+    return system
+
+
+def _candidates(system: RunningSystem, url: str, size: int) -> tuple[dict[str, Candidate], dict[str, str]]:
+    def of_system() -> list[int]:
+        return [system.process.pid, *descendants(system.process.pid)]
+
+    def scan(*ops: str) -> Candidate:
+        wanted = [part for op in ops for part in ("--op", op)]
+        return Candidate(
+            [*PACKETFS, "scan", url, *wanted, "--json", "--policy", "cache=false"],
+            system.environ,
+            of_system,
+            len(ops) == 1,
+        )
+
+    python = sys.executable
+    found = {
+        "packetfs scan, crc32c": scan("crc32c"),
+        "packetfs scan, all five": scan(*FIVE),
+        "curl | crc32c": Candidate([], shell=f"curl -s {url} | {python} -c '{_STDIN}'"),
+    }
+    left_out: dict[str, str] = {}
+    if importlib.util.find_spec("requests"):
+        found["requests + crc32c"] = Candidate([python, "-c", _REQUESTS, url])
+    else:
+        left_out["requests + crc32c"] = "requests is not installed"
+    if shutil.which("rclone"):
+        base, _, name = url.rpartition("/")
+        found["rclone hashsum md5"] = Candidate(
+            ["rclone", "hashsum", "MD5", "--download", "--http-url", base, f":http:{name}"], checks=False
+        )
+    else:
+        left_out["rclone hashsum"] = "rclone is not installed: apt-get install rclone"
+    if importlib.util.find_spec("lithops"):
+        found["lithops map_reduce"] = Candidate([python, "-c", _LITHOPS, url, str(size)])
+    else:
+        left_out["lithops map_reduce"] = "lithops is not installed: pip install lithops"
+    return found, left_out
+
+
+def _measure(candidates: dict[str, Candidate], value: int, rounds: int) -> dict[str, list[Run]]:
+    runs: dict[str, list[Run]] = {name: [] for name in candidates}
+    order, shuffle = list(candidates), random.Random(0).shuffle
+    for name in order:
+        _run(name, candidates[name], value)  # warm: files in the page cache, code compiled
+    for _ in range(rounds):
+        shuffle(order)
+        for name in order:
+            runs[name].append(_run(name, candidates[name], value))
+    return runs
+
+
+def _run(name: str, one: Candidate, value: int) -> Run:
+    servers = one.servers()
+    before_mb, before_s = _memory_mb(servers), _cpu_s(servers)
+    own_before = os.times()
+    peak_mb, over = [0.0], threading.Event()
+    started_s = time.perf_counter()
+    process = subprocess.Popen(
+        one.shell or one.argv, shell=one.shell is not None, env=one.environ, stdout=subprocess.PIPE, text=True
+    )
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            peak_mb[0] = max(peak_mb[0], _memory_mb([*servers, process.pid, *descendants(process.pid)]))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    said = process.communicate()[0]
+    wall_s = time.perf_counter() - started_s
+    over.set()
+    watcher.join()
+    own = os.times()
+    if process.returncode != 0 or (one.checks and str(value) not in said):
+        raise SystemExit(f"{name} did not say {value}: {said}")
+    children_s = own.children_user + own.children_system - own_before.children_user - own_before.children_system
+    return Run(wall_s, children_s + _cpu_s(servers) - before_s, peak_mb[0] - before_mb)
+
+
+def _memory_mb(pids: list[int]) -> float:
+    """Return the proportional set size of processes: what they share is counted once."""
+    total = 0
+    for pid in pids:
+        try:
+            told = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:"))
+    return total / 1000
+
+
+def _cpu_s(pids: list[int]) -> float:
+    total = 0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += int(fields[11]) + int(fields[12])
+    return total / _TICK
+
+
+def _row(name: str, runs: list[Run], base: float, size: int) -> list[str]:
+    wall_s = median(run.wall_s for run in runs)
+    return [
+        name, ratio(wall_s / base), f"{wall_s:.2f}", f"{size / wall_s / 1e9:.2f}",
+        f"{median(run.cpu_s for run in runs):.2f}", f"{max(run.grown_mb for run in runs):.0f}",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
