@@ -110,19 +110,13 @@ def main() -> None:
     print(facts(machine()))
     print(f"\n{size // MIB} MiB over loopback; medians of {rounds} rounds\n")
     base = median(run.wall_s for run in runs["packetfs scan, crc32c"])
-    print(
-        markdown(
-            ["candidate", "time to ours", "s", "GB/s", "CPU s", "MB grown"],
-            [_row(n, r, base, size) for n, r in runs.items()],
-        )
-    )
+    rows = [_row(name, those, base, size) for name, those in runs.items()]
+    print(markdown(["candidate", "time to ours", "s", "GB/s", "CPU s", "MB grown"], rows))
     for name, why in left_out.items():
         print(f"\nleft out: {name}, {why}")
     if given.json:
-        write_json(
-            given.json,
-            {"machine": machine(), "runs": {name: [vars(one) for one in those] for name, those in runs.items()}},
-        )
+        raw = {name: [vars(one) for one in those] for name, those in runs.items()}
+        write_json(given.json, {"machine": machine(), "runs": raw})
 
 
 def _serve(stack: ExitStack, folder: Path, size: int) -> tuple[str, int]:
@@ -155,12 +149,8 @@ def _candidates(system: RunningSystem, url: str, size: int) -> tuple[dict[str, C
 
     def scan(*ops: str) -> Candidate:
         wanted = [part for op in ops for part in ("--op", op)]
-        return Candidate(
-            [*PACKETFS, "scan", url, *wanted, "--json", "--policy", "cache=false"],
-            system.environ,
-            of_system,
-            len(ops) == 1,
-        )
+        argv = [*PACKETFS, "scan", url, *wanted, "--json", "--policy", "cache=false"]
+        return Candidate(argv, system.environ, of_system, len(ops) == 1)
 
     python = sys.executable
     found = {

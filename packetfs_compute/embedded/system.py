@@ -145,7 +145,7 @@ class System:
         """Start the worker of one substrate.
 
         It runs threads, also where this machine computes: the kernels and the sockets let go of the GIL, and a job that goes
-        to another process costs twice the CPU (docs/performance.md). Should one end the worker, all its jobs are run again.
+        to another process costs more CPU (docs/performance.md). Should one end the worker, all its jobs are run again.
         """
         settings = self._settings
         threads = settings.concurrency if place.kind == LOCAL else place.slots or _FORWARDER_SLOTS
