@@ -176,11 +176,11 @@ class Settings:
     @property
     def socket_path(self) -> Path:
         """The embedded server's Unix socket: always the same for one ``data_dir``, so that no client must look for it."""
-        path = self.data_dir / "redis.sock"
-        if len(os.fsencode(path)) <= _MAX_UNIX_PATH:
-            return path
-        short = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"packetfs-{os.getuid()}-{short}" / "redis.sock"
+        name = f"packetfs-{os.getuid()}-{hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]}"
+        # TMPDIR may be as long as the data directory's path.
+        folders = self.data_dir, Path(tempfile.gettempdir()) / name, Path("/tmp") / name  # noqa: S108  (made private)
+        paths = [folder / "redis.sock" for folder in folders]
+        return next((path for path in paths if len(os.fsencode(path)) <= _MAX_UNIX_PATH), paths[-1])
 
     @property
     def state_url(self) -> str:

@@ -447,6 +447,12 @@ class TestSocketPath:
         assert len(str(data_dir / "redis.sock")) == length
         assert (Settings(data_dir=data_dir).socket_path.parent == data_dir) is direct
 
+    def test_a_long_tmpdir_is_no_obstacle(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tempfile.tempdir", "/tmp/" + 90 * "t")
+        path = Settings(data_dir=Path("/tmp") / ("x" * 90)).socket_path
+        assert path.parent.parent == Path("/tmp")
+        assert len(os.fsencode(path)) <= 100
+
     def test_a_redis_of_ones_own_is_the_state(self) -> None:
         settings = Settings(redis_url="redis://host/3")
         assert not settings.embedded
