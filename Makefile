@@ -20,16 +20,20 @@ help:  ## Say what there is
 demo: $(STAMP)  ## Watch it work: real bytes over HTTP, through Redis and Celery, every answer checked
 	$(BIN)/packetfs demo
 
+# To collect the others, or to load what only those need, takes each process some seconds; all there are marked `integration`,
+# which a test holds.
+FAST := -p no:schemathesis tests/test_architecture.py tests/unit tests/conformance
+
 test: $(STAMP) $(NPM) tools  ## Run every test, and print the coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not integration" --numprocesses 3 --dist worksteal
+	$(BIN)/coverage run -m pytest -m "not integration" --numprocesses 3 --dist worksteal $(FAST)
 	$(BIN)/coverage run -m pytest -m "integration and not alone" --numprocesses 2 --dist loadfile
 	$(BIN)/coverage run -m pytest -m alone
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-fast: $(STAMP)  ## Run the tests that start no server of others; under a minute
-	$(BIN)/python -m pytest -m "not integration" --numprocesses 3 --dist worksteal
+	$(BIN)/python -m pytest -m "not integration" --numprocesses 3 --dist worksteal $(FAST)
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check

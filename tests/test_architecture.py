@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,8 +152,23 @@ MODULES = [Module(_name(path), path, ast.parse(path.read_text("utf-8"))) for pat
 PACKAGE = [module for module in MODULES if not module.name.startswith("tasks")]
 
 
-def by_name(modules: list[Module]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("module", modules, ids=lambda module: module.name)
+def by_name(modules: list[Module]) -> Callable[[Callable[[Module], None]], Callable[[], None]]:
+    """One test of all these modules, which names each that fails: a test a module would take longer than its check."""
+
+    def decorate(check: Callable[[Module], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for module in modules:
+                try:
+                    check(module)
+                except AssertionError as error:
+                    wrong.append(f"{module.name}: {error}")
+            assert not wrong, "\n".join(wrong)
+
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return test
+
+    return decorate
 
 
 def ours(module: Module) -> list[str]:
@@ -351,12 +366,22 @@ def test_no_module_reaches_for_what_another_keeps_to_itself(module: Module) -> N
 
 
 SHIPPED = [
-    path
-    for path in ROOT.rglob("*.py")
-    if path.relative_to(ROOT).parts[0] not in ("tests", "build", ".venv", ".tools") and "node_modules" not in path.parts
+    *PATHS,
+    ROOT / "setup.py",
+    *(path for folder in ("benchmarks", "deploy", "monitoring") for path in (ROOT / folder).rglob("*.py")),
+    *(path for folder in (ROOT / "remote").iterdir() if folder.name != "node_modules" for path in folder.rglob("*.py")),
 ]
+"""To look for them in node_modules too would take a second."""
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_is_longer_than_can_be_read(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+def test_what_the_fast_tests_do_not_look_at_is_marked() -> None:
+    """`make test-fast` collects neither folder: an unmarked test in one would be run by nobody."""
+    modules = [path for folder in ("integration", "chaos") for path in (ROOT / "tests" / folder).glob("test_*.py")]
+    assert len(modules) > 30
+    marked = re.compile(r"^pytestmark = .*pytest\.mark\.integration", re.MULTILINE)
+    assert [path.name for path in modules if not marked.search(path.read_text("utf-8"))] == []

@@ -69,6 +69,7 @@ def test_published_and_hand_made_vectors(kernel):
         assert kernel(data, imm) == value
 
 
+@pytest.mark.integration  # seconds; the edges are among the fast ones
 @every_kernel
 def test_every_length_at_every_alignment(kernel):
     data = noise(300)
@@ -84,6 +85,7 @@ def test_every_length_at_every_alignment(kernel):
                 assert got == value, (offset, length)
 
 
+@pytest.mark.integration  # seconds; the edges are among the fast ones
 @every_kernel
 def test_every_length(kernel):
     """Past a turn of every kernel's vectors, and whatever may be left of one."""

@@ -23,6 +23,8 @@ from packetfs_compute.volunteers.frames import MAX_FRAME
 from packetfs_compute.volunteers.trust import REST_S
 from packetfs_compute.wire import Measured, failure, parse_request, success
 
+pytestmark = pytest.mark.integration  # a hundred leases that lapse: many seconds
+
 URL = "https://data.example.com/object"
 SURE, NEVER = 0.0, 0.999999
 """Draws that make a check of everyone, and of nobody who has any credit."""

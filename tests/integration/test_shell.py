@@ -272,7 +272,7 @@ def test_ctrl_c_of_a_run_stops_what_it_started(tmp_path):
             [*PACKETFS, "run", "crc32c", server.url()], env=environment(tmp_path / "data", TMPDIR=str(tmp_path)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        wait_until(lambda: server.heads, "the job has begun", 60)
+        wait_until(lambda: server.heads, "the job has begun")
         everything = descendants(process.pid)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -288,7 +288,7 @@ def test_a_broker_that_goes_away_in_the_middle_is_told(tmp_path):
             [*PACKETFS, "run", "crc32c", server.url()],
             env=system.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        wait_until(lambda: server.heads, "the job has begun", 60)
+        wait_until(lambda: server.heads, "the job has begun")
         system.stop(signal.SIGKILL)
         out, err = process.communicate(timeout=60)
     end_system(system)

@@ -535,7 +535,9 @@ class TestManyPlaces:
             route = router(CRC, (URL,), {"policy": {"substrates": [name]}}, {}, None)
             assert route == {"queue": f"packetfs.{name}"}
 
-    def test_with_other_publishers_in_mind_a_fast_place_is_not_overrun(self) -> None:
+    def test_with_other_publishers_in_mind_a_fast_place_is_not_overrun(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The thread would look at the fleet when this machine lets it, and forget what was sent: here a turn a second does.
+        monkeypatch.setattr(Router, "_start", lambda router: None)
         settings = Settings(substrates=(SubstrateSpec("near", "stub", slots=20, overhead_s=0.05),
                                         SubstrateSpec("far", "stub", slots=200, overhead_s=0.08)))  # fmt: skip
         fleet = StubFleet(one.capabilities for one in load_fleet(settings))
@@ -556,4 +558,4 @@ class TestManyPlaces:
                     fleet.snapshot(self.now, f"other-{again}")
             shares[others] = sent["packetfs.near"] / 300
         assert shares[0] > 0.5, "alone it has the near place to itself"
-        assert shares[30] < 0.4, "thirty others send as much, and it has room for a few"
+        assert shares[30] < 0.3, "thirty others send as much, and it has room for a few"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.integration  # it compiles the kernels anew, and emulates CPUs: many seconds
+
 REPOSITORY = Path(__file__).parents[3]
 CSRC = REPOSITORY / "packetfs_compute/kernels/csrc"
 SELFTEST = REPOSITORY / "tests/conformance/kernels_selftest.c"

@@ -100,7 +100,8 @@ def test_of_nothing_it_is_the_identity() -> None:
     assert (part.values, part.byte_count) == (tuple(op.identity for op in OPS), 0)
 
 
-def test_a_window_that_fails_is_fetched_anew_alone() -> None:
+def test_a_window_that_fails_is_fetched_anew_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("packetfs_compute.scanning.chain._AGAIN_S", 0.01)
     left = {3: 2, 50: 3}
     read: list[int] = []
 

@@ -9,6 +9,8 @@ import pytest
 from packetfs_compute.simulator import Report, Scenario, load_scenario, parse_scenario, scaled, simulate
 from packetfs_compute.simulator.publishers import Counting
 
+pytestmark = pytest.mark.integration  # hours that are simulated: many seconds
+
 SEEDS = {"internet": 20261124, "outage": 911, "herd": 2027}
 JOBS = {"internet": 6000, "outage": 20_000, "herd": 6000}
 """Fewer would leave the outages of ``outage`` to a few dozen urgent jobs, and the regret to chance."""

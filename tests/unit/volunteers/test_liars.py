@@ -23,6 +23,8 @@ from packetfs_compute.volunteers.trust import (
     stake_of,
 )
 
+pytestmark = pytest.mark.integration  # a million draws: many seconds
+
 RESULTS = 200_000
 BROWSERS = 60
 LIARS = 21
