@@ -22,6 +22,7 @@ from packetfs_compute.broker.ledger import ENTER, enter_arguments
 from packetfs_compute.broker.letters import ledger_id
 from packetfs_compute.broker.messages import MAX_MESSAGE_BYTES, defect, defect_of_envelope, moment
 from packetfs_compute.broker.rejected import set_aside
+from packetfs_compute.broker.unacked import QoS
 from packetfs_compute.names import LEDGER_FLAG, QUEUE_PREFIX
 
 __all__ = ["Channel", "Transport", "polled"]
@@ -67,10 +68,13 @@ class Channel(kombu_redis.Channel):
     packetfs_ledger = False
     """The transport option: whether the ledger is kept in this very Redis."""
 
+    QoS = QoS
+
     _expires: dict[str, int]
     """kombu's: how long each queue with ``x-expires`` lives after its last use, in ms."""
     _kept: Any = None
     _q_for_pri: Any
+    _do_restore_message: Any
 
     def _get_client(self) -> Any:
         client: Any = super()._get_client()  # type: ignore[misc]
@@ -124,6 +128,10 @@ class Channel(kombu_redis.Channel):
         ENTER(client, keys, arguments)
         for lifetime in lifetimes:
             client.pexpire(*lifetime)
+
+    def put_back(self, raw: Any, exchange: str, routing_key: str, client: Any, leftmost: bool) -> None:
+        """Put a message on its list again, as one that was delivered before; ``leftmost``: behind all others."""
+        self._do_restore_message(raw, exchange, routing_key, client, leftmost)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return a client: one for as long as its pool is the channel's, which a fork replaces.

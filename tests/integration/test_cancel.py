@@ -148,7 +148,8 @@ def test_a_job_that_runs_is_stopped(
     after = f"{job_id}-after"
     submit(desk, after, source.server.url(), place, 1)
     wait_until(lambda: everything.status(after) == "done", "the next job runs", PATIENCE_S)
-    wait_until(lambda: everything.client.hlen("unacked") == 0, "its message is acknowledged", PATIENCE_S)
+    inspect = app.control.inspect(timeout=2.0)
+    wait_until(lambda: not any(inspect.active().values()), "its worker has done with it", PATIENCE_S)
     assert everything.client.zscore(LEDGER_OPEN, job_id) is None
     assert desk.status(job_id) == status
     with pytest.raises(TaskRevokedError):
