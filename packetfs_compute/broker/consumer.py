@@ -1,4 +1,4 @@
-"""Celery's consumer, with its events sent in batches.
+"""Celery's consumer, with its events, where somebody asked for them, sent in batches.
 
 Celery sends what happened to tasks in every turn of its loop, which with short tasks is a message an event: nearly half of
 all that the worker's main process did. Here they wait for a fifth of a second, or until Celery's buffer is full, so that a

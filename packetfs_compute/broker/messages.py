@@ -10,6 +10,7 @@ The envelope is kombu's for Redis: a JSON object of ``body`` (JSON in base64), `
 task's own affair. Functions here are pure.
 """
 
+import json
 import zlib
 from base64 import b64decode
 from collections.abc import Callable, Mapping
@@ -144,8 +145,7 @@ def defect(raw: bytes) -> str | None:
     if len(raw) > MAX_MESSAGE_BYTES:
         return f"it has {len(raw)} bytes; at most {MAX_MESSAGE_BYTES} are taken"
     try:
-        text = raw.decode("utf-8")
-        envelope = loads(text)
+        envelope = _parsed(raw.decode("utf-8"))
     except NOT_JSON as error:
         return f"it is no JSON: {one_line(error)}"
     return defect_of_envelope(envelope)
@@ -186,7 +186,7 @@ def _defect_of_body(body: object, properties: Mapping[str, Any], headers: Mappin
         return "body is not a string"
     try:
         text = open_body(body, properties, headers).decode("utf-8")
-        parts = loads(text)
+        parts = _parsed(text)
     except NOT_JSON as error:
         return f"body cannot be read: {one_line(error)}"
     match parts:
@@ -200,6 +200,14 @@ def _defect_of_body(body: object, properties: Mapping[str, Any], headers: Mappin
     if unknown:
         return f"body has options that are not known: {', '.join(sorted(unknown))[:100]}"
     return _broken(_EMBEDDED, embedded or {}, "body.options")
+
+
+def _parsed(text: str) -> Any:
+    """Return what kombu reads from a text. It calls a function for each object, to find those that stand for other types.
+
+    The parser without that function is four times as fast, and gives the same where no key can be ``__type__``.
+    """
+    return loads(text) if "__type__" in text or "\\" in text else json.loads(text)
 
 
 def open_body(body: str, properties: Mapping[str, Any], headers: Mapping[str, Any]) -> bytes:

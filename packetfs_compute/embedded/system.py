@@ -164,6 +164,7 @@ class System:
             *(sys.executable, "-m", "celery", "--app", "packetfs_compute", "worker"),
             *("--queues", queue_of(queue), "--hostname", _node(queue), "--loglevel", self._log_level),
             *(*pool, "--without-gossip", "--without-mingle"),
+            *(() if self._flower is None else ("--task-events",)),
         ]
         environ = {**os.environ, **to_environment(self._settings), "PACKETFS_METRICS_PORT": str(metrics_port)}
         # An orphaned worker has no broker to say goodbye to; its jobs were not acknowledged and are run again.

@@ -55,6 +55,9 @@ def test_events_shows_what_happens(system, object_path, tmp_path):
         environ = {**system.environ, "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen([*CELERY, "events", "--dump"], env=environ, stdout=out, stderr=subprocess.STDOUT)
 
+    done = system.run(*CELERY, "control", "enable_events")
+    assert done.returncode == 0, done.stderr
+
     def task_seen() -> bool:
         crc32c.delay(object_path).get(timeout=10)
         text = seen.read_text()

@@ -93,6 +93,11 @@ class TestFlower:
         assert not any(password in words(pid) for pid in everything)
         assert not any(password in log.read_bytes() for log in up.data_dir.glob("*.log"))
 
+    def test_is_told_of_tasks_from_the_first_on(self, up: RunningSystem) -> None:
+        workers = [words(pid) for pid in descendants(up.process.pid) if b"\0worker\0--queues\0" in words(pid)]
+        assert workers
+        assert all(b"\0--task-events" in argv for argv in workers)
+
     def test_is_what_the_dashboard_is_told_of(self, up: RunningSystem) -> None:
         (gateway,) = [pid for pid in descendants(up.process.pid) if b"\0gateway\0--fd\0" in words(pid)]
         told = Path(f"/proc/{gateway}/environ").read_bytes().split(b"\0")

@@ -96,6 +96,9 @@ MALFORMED: dict[str, bytes] = {
     "a huge integer": raw(good()).replace(b'"retries": 0', b'"retries": 1' + b"0" * 5000),
     "a decimal that is none": spoilt("headers", "x", to={"__type__": "decimal", "__value__": "x"}),
     "an unknown type": spoilt("headers", "x", to={"__type__": "module", "__value__": "os"}),
+    "an unknown type, spelt otherwise": spoilt("headers", "x", to={"__type__": "module", "__value__": "os"}).replace(
+        b"__type__", b"\\u005f_type__"
+    ),
     "a type that is a list": spoilt("headers", "x", to={"__type__": [], "__value__": ""}),
     "a date of a number": spoilt("headers", "x", to={"__type__": "datetime", "__value__": 5}),
     "too long": spoilt("headers", "x", to="x" * (1 << 20)),
