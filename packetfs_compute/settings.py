@@ -146,8 +146,8 @@ class Settings:
     """Most bytes to keep there; the least recently used go first."""
 
     # The local substrate.
-    concurrency: int = _setting(os.cpu_count() or 1, count(1, 1024))
-    """Jobs that one local worker runs at once."""
+    concurrency: int = _setting(2 * (os.cpu_count() or 1), count(1, 1024))
+    """Jobs that one local worker runs at once: by default two a CPU, for a job waits for its source half of its time."""
     region: str = _setting("local", text)
     """What results give as the place of this machine."""
     timeout_s: float = _setting(300.0, seconds(0.001, 3600))

@@ -15,7 +15,7 @@ __all__ = ["up"]
 
 
 @click.command(short_help="The whole system on this machine, until Ctrl-C.")
-@click.option("--concurrency", type=click.IntRange(1, 1024), help="Jobs at once.  [default: one a CPU]")
+@click.option("--concurrency", type=click.IntRange(1, 1024), help="Jobs at once.  [default: two a CPU]")
 @click.option("--no-scans", is_flag=True, help="Without the worker that scans of whole objects need.")
 @click.option("--no-gateway", is_flag=True, help="Without HTTP and the dashboard.")
 @click.option("--flower", "with_flower", is_flag=True, help="Flower as well, on this machine alone, with a password.")

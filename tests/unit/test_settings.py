@@ -37,7 +37,7 @@ class TestSources:
         assert settings == Settings()
         assert settings.embedded
         assert settings.file_roots == settings.allow_private_sources == settings.source_ports == ()
-        assert settings.concurrency == os.cpu_count()
+        assert settings.concurrency == 2 * (os.cpu_count() or 1)
 
     def test_the_environment_is_over_the_file_which_is_over_the_defaults(self, tmp_path: Path) -> None:
         file = tmp_path / "my.toml"
