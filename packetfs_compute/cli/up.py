@@ -59,18 +59,7 @@ def up(
                 flower=flower,
             ) as system,
         ):
-            if as_json:
-                ready = {
-                    "redis_url": settings.state_url,
-                    "data_dir": str(settings.data_dir),
-                    "gateway_url": system.gateway_url,
-                    "flower_url": None if flower is None else flower.url,
-                    "flower_basic_auth": told,
-                    "pids": system.pids,
-                }
-                click.echo(json.dumps(ready))
-            else:
-                _greet(settings, system, flower, told)
+            (_tell if as_json else _greet)(settings, system, flower, told)
             system.watch(_pause)
     except KeyboardInterrupt:
         click.echo("packetfs stopped", err=True)
@@ -79,6 +68,18 @@ def up(
 def _pause(seconds: float) -> bool:
     time.sleep(seconds)
     return False
+
+
+def _tell(settings: Settings, system: System, flower: Flower | None, told: str | None) -> None:
+    ready = {
+        "redis_url": settings.state_url,
+        "data_dir": str(settings.data_dir),
+        "gateway_url": system.gateway_url,
+        "flower_url": None if flower is None else flower.url,
+        "flower_basic_auth": told,
+        "pids": system.pids,
+    }
+    click.echo(json.dumps(ready))
 
 
 def _greet(settings: Settings, system: System, flower: Flower | None, told: str | None) -> None:
