@@ -104,7 +104,9 @@ def rq() -> Client:
     queue = Queue(connection=Redis.from_url(REDIS))
 
     def wait(sent: Any) -> list[int]:
-        ended = [one.latest_result(timeout=int(PATIENCE_S)) for one in sent]  # a blocking read of its stream, no polling
+        ended = [
+            one.latest_result(timeout=int(PATIENCE_S)) for one in sent
+        ]  # a blocking read of its stream, no polling
         return [one.return_value for one in ended]
 
     return Client(lambda name, calls: [queue.enqueue(f"_peers.{name}", *call) for call in calls], wait)
@@ -114,7 +116,10 @@ def taskiq() -> Client:
     global worker  # noqa: PLW0603
     from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend  # noqa: PLC0415
 
-    worker = ListQueueBroker(REDIS).with_result_backend(RedisAsyncResultBackend(REDIS, result_ex_time=600))
+    # Its workers wait for a job without end, and die when redis-py, from 8 on, says after five seconds that none came.
+    worker = ListQueueBroker(REDIS, socket_timeout=None).with_result_backend(
+        RedisAsyncResultBackend(REDIS, result_ex_time=600)
+    )
     tasks = {one.__name__: worker.task(task_name=one.__name__)(one) for one in (noop, read)}
 
     async def send(name: str, calls: list[Call]) -> Any:
@@ -228,7 +233,9 @@ PEERS = {
     "rq": Peer(rq, "2 processes, which fork", [_RQ] * 2, slow=10),
     "rq, SimpleWorker": Peer(rq, "2 processes", [[*_RQ, "--worker-class", "rq.SimpleWorker"]] * 2),
     "taskiq": Peer(
-        taskiq, "2 processes, asyncio", [["-m", "taskiq", "worker", "_peers:worker", "--workers", "2", "--log-level", "ERROR"]]
+        taskiq,
+        "2 processes, asyncio",
+        [["-m", "taskiq", "worker", "_peers:worker", "--workers", "2", "--log-level", "ERROR"]],
     ),
     "arq": Peer(arq, "2 processes, asyncio", [["-m", "arq", "_peers.worker"]] * 2, needs="arq"),
     "dask.distributed": Peer(dask, "2 processes", publishes=False),
@@ -239,8 +246,9 @@ PEERS = {
 def drive(client: Client, answers: TextIO) -> None:
     """Do what each line asks for, and print the seconds and the values' sum.
 
-    ``{"do": "many" | "alone" | "send", "task": …, "calls": […], "times": n}`` submits the calls ``times`` over, and waits for
-    all of them, for each, or for none. ``{"do": "wait"}`` waits for those of the last ``send``.
+    ``{"do": "many" | "alone" | "send", "task": …, "calls": […], "times": n}`` submits the calls ``times`` over, and waits
+    for all of them, for each, or for none. ``{"do": "wait"}`` waits for those of the last ``send``. A failure is printed
+    as ``{"failed": …}``, and ends the driver.
     """
     print(json.dumps("ready"), file=answers, flush=True)
     sent: Any = []
@@ -248,13 +256,17 @@ def drive(client: Client, answers: TextIO) -> None:
         asked = json.loads(line)
         calls = [tuple(call) for call in asked.get("calls", [])] * asked.get("times", 1)
         seconds, total = [], 0
-        for some in [[call] for call in calls] if asked["do"] == "alone" else [calls]:
-            begun = time.perf_counter()
-            if asked["do"] != "wait":
-                sent = client.send(asked["task"], some)
-            if asked["do"] != "send":
-                total += sum(client.wait(sent))
-            seconds.append(time.perf_counter() - begun)
+        try:
+            for some in [[call] for call in calls] if asked["do"] == "alone" else [calls]:
+                begun = time.perf_counter()
+                if asked["do"] != "wait":
+                    sent = client.send(asked["task"], some)
+                if asked["do"] != "send":
+                    total += sum(client.wait(sent))
+                seconds.append(time.perf_counter() - begun)
+        except Exception as error:  # each system has its own
+            print(json.dumps({"failed": f"{type(error).__name__} {error}".strip()}), file=answers, flush=True)
+            raise
         print(json.dumps({"seconds": seconds, "sum": total}), file=answers, flush=True)
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,13 @@ class Running:
     """
 
     def __init__(
-        self, name: str, peer: Peer, python: Path, folder: Path, environ: Mapping[str, str], workers: tuple[int, ...] = ()
+        self,
+        name: str,
+        peer: Peer,
+        python: Path,
+        folder: Path,
+        environ: Mapping[str, str],
+        workers: tuple[int, ...] = (),
     ) -> None:
         self.peer = peer
         folder.mkdir(exist_ok=True)
@@ -115,7 +121,7 @@ class Running:
             one.wait(_END_S)
 
     def _signal(self, number: signal.Signals, pids: tuple[int, ...]) -> None:
-        for pid in [below for pid in pids for below in (pid, *descendants(pid))]:
+        for pid in [each for root in pids for each in (root, *descendants(root))]:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -130,22 +136,34 @@ class Running:
                 raise Failed(self._last_words() or f"it ended in `{what}`")
             self._buffer += read
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line)
+        told = json.loads(line)
+        if "failed" in told:
+            raise Failed(_short(f"`{what}`: {told['failed']}"))
+        return told
 
     def _last_words(self) -> str:
-        said = self._log.read_text(errors="replace").strip().rpartition("\n")[2].strip()
-        return said[:_REASON_CHARS].replace("|", "/")
+        said = [line for line in self._log.read_text(errors="replace").splitlines() if any(map(str.isalpha, line))]
+        return _short(said[-1]) if said else ""
 
     def _pipe(self, stream: Any) -> int:
         return int(stream.fileno())
 
 
-def python_for(needs: str, folder: Path, install: Callable[[], bool]) -> Path:
-    """Return the Python of the environment for ``{needs}.requirements.txt``, made where ``install()``; raises :class:`Failed`."""
+def _short(reason: str) -> str:
+    """Return what fits in a cell of a table."""
+    return " ".join(reason.replace("|", " ").split())[:_REASON_CHARS]
+
+
+def python_for(needs: str, folder: Path, install: bool) -> Path:
+    """Return the Python of the environment for ``{needs}.requirements.txt``, made if asked for. Raises :class:`Failed`."""
     if not needs:
         return Path(sys.executable)
-    python, wanted, stamp = folder / needs / "bin/python", HERE / f"{needs}.requirements.txt", folder / needs / "installed"
-    if install() and not (stamp.exists() and stamp.read_text() == wanted.read_text()):
+    python, wanted, stamp = (
+        folder / needs / "bin/python",
+        HERE / f"{needs}.requirements.txt",
+        folder / needs / "installed",
+    )
+    if install and not (stamp.exists() and stamp.read_text() == wanted.read_text()):
         try:
             if not python.exists():
                 venv.create(folder / needs, with_pip=True)
