@@ -23,6 +23,8 @@ PATIENCE_S = 40.0
 """For one value; whoever asks the driver waits a little longer, so that a system's own word for its failure is heard."""
 
 Call = tuple[str, int, int]
+QUIET = {"version": 1}
+"""The logging of arq's workers, who else write two lines for each job, as those of no other system do."""
 worker: Any = None
 """The application by which a system's workers find their tasks."""
 
@@ -219,6 +221,7 @@ class Peer:
 
 
 _CELERY = ["-m", "celery", "-A", "_peers:worker", "worker", "-c", "2", "-l", "ERROR", "-n", "peer@%h"]
+_ARQ = ["-m", "arq", "_peers.worker", "--custom-log-dict", "_peers.QUIET"]
 _RQ = ["-m", "rq.cli", "worker", "--url", "{redis}", "--quiet"]
 
 PEERS = {
@@ -237,7 +240,7 @@ PEERS = {
         "2 processes, asyncio",
         [["-m", "taskiq", "worker", "_peers:worker", "--workers", "2", "--log-level", "ERROR"]],
     ),
-    "arq": Peer(arq, "2 processes, asyncio", [["-m", "arq", "_peers.worker"]] * 2, needs="arq"),
+    "arq": Peer(arq, "2 processes, asyncio", [_ARQ] * 2, needs="arq"),
     "dask.distributed": Peer(dask, "2 processes", publishes=False),
     "lithops": Peer(lithops, "2 processes a map", publishes=False, slow=30),
 }  # fmt: skip

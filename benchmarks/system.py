@@ -130,7 +130,7 @@ def _told(name: str, systems: dict[str, Running], failed: dict[str, str]) -> Ite
 def _measure(
     systems: dict[str, Running], size: Size, url: str, file: str, failed: dict[str, str]
 ) -> tuple[dict[str, Seen], int]:
-    """Return what was seen of each that did not fail, and in how many rounds."""
+    """Return what was seen of each, of one that failed until then, and in how many rounds."""
     seen = {name: Seen() for name in systems}
     shuffle, randrange = random.Random(0).shuffle, random.Random(1).randrange
     begun, longest_s = time.monotonic(), 0.0
@@ -147,7 +147,7 @@ def _measure(
                 _turn(systems[name], seen[name] if at else Seen(), size, ranges, file, sums)
         longest_s = max(longest_s, time.monotonic() - started)
         print(f"round {at}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    return {name: seen[name] for name in systems}, min(map(len, (seen[name].noop for name in systems)), default=0)
+    return seen, max((len(one.noop) for one in seen.values()), default=0)
 
 
 def _turn(
@@ -200,8 +200,15 @@ def _table(
     heads: list[str], seen: dict[str, Seen], failed: dict[str, str], of: _Numbers, ours: tuple[str, ...], cells: _Cells
 ) -> str:
     bases = [of(seen[name]) if name in seen else [] for name in ours]
-    rows = [[name, PEERS[name].concurrency, *cells(of(one), bases)] for name, one in seen.items() if of(one)]
-    rows += [[name, f"failed: {reason}", *["-"] * (len(heads) - 2)] for name, reason in failed.items()]
+    rows = []
+    for name, one in seen.items():
+        workers = PEERS[name].concurrency
+        if name in failed:
+            workers += f"; failed after {len(one.noop)} rounds: {failed[name]}"
+        if of(one):
+            rows.append([name, workers, *cells(of(one), bases)])
+    never = {name: reason for name, reason in failed.items() if name not in seen or not of(seen[name])}
+    rows += [[name, f"failed: {reason}", *["-"] * (len(heads) - 2)] for name, reason in never.items()]
     return markdown(heads, rows, left=2)
 
 
