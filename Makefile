@@ -51,11 +51,14 @@ containers: $(STAMP)  ## Build the images with buildah and run them with podman,
 	  buildah podman runc mmdebstrap >/dev/null; }
 	$(BIN)/python -m pytest tests/containers -s
 
-bench: $(STAMP) $(NPM) tools  ## Measure the kernels, HTTP reading, publishing and the places against their peers
+bench: $(STAMP) $(NPM) tools  ## Measure the kernels, HTTP reading, scans, publishing, the places and the whole against their peers
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/fnv.py
 	$(BIN)/python benchmarks/http_range.py
+	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/publish.py
+	$(BIN)/python benchmarks/pools.py
+	$(BIN)/python benchmarks/system.py
 	$(BIN)/python benchmarks/substrates.py
 	$(BIN)/python benchmarks/browsers.py
 

@@ -2,7 +2,8 @@
 
 The kernels let go of the GIL, and so does reading from a socket, so threads might share the cores as well as processes do.
 Each is a real ``celery worker`` on a real Valkey; its queue is filled first, and the rate is that between the first result
-and the last, over random ranges from nginx. The forwarders' place is the compute server of ``remote/fly``.
+and the last, over random ranges from nginx. The forwarders' place is the compute server of ``remote/fly``. No further round
+begins when it would not end within the time that is given; a worker that fails is told with its reason.
 """
 
 import json
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support.fly import FlyServer
 from support.nginx import Nginx, nginx_binary
+from support.processes import descendants
 
 from packetfs_compute.celery import app, celery_config
 from packetfs_compute.embedded.server import STOP, start_redis_server
@@ -34,45 +36,89 @@ from packetfs_compute.settings import Settings, to_environment
 from tasks import crc32c, submit_many
 
 _OBJECT = 64 << 20
-_PATIENCE_S = 120.0
+_PATIENCE_S = 40.0
+_WHOLE_S = 60.0
+"""For one measurement, the starts of its servers included."""
+_BUDGET_S = 210.0
 _LOCAL = [("prefork", 2), ("threads", 2), ("threads", 4)]
 _FORWARDING = [("threads", count) for count in (4, 8, 16, 32)]
 
 
+_Kind = tuple[str, int, str, int]
+_Run = tuple[float, float]
+
+
+class Failed(RuntimeError):
+    """A worker was not measured; the message is for the table."""
+
+
 def main() -> None:
     given = options(__doc__.partition("\n")[0], rounds=3).parse_args()
-    rounds, jobs = (1, 200) if given.quick else (given.rounds, 500)
-    kinds = [("local", length, *pool) for length in (0, 1 << 20) for pool in _LOCAL]
+    rounds, jobs = (1, 200) if given.quick else (given.rounds, 400)
+    kinds: list[_Kind] = [("local", length, *pool) for length in (0, 1 << 20) for pool in _LOCAL]
     kinds += [("fly", 4096, *pool) for pool in _FORWARDING]
-    found: dict[tuple[str, int, str, int], list[tuple[float, float]]] = {kind: [] for kind in kinds}
-    for _ in range(rounds):
+    found: dict[_Kind, list[_Run]] = {kind: [] for kind in kinds}
+    failed: dict[_Kind, str] = {}
+    begun, longest_s = time.monotonic(), 0.0
+    for at in range(rounds):
+        started = time.monotonic()
+        if at and started - begun + longest_s > _BUDGET_S:
+            break
         random.shuffle(kinds)
-        for kind in kinds:
-            found[kind].append(_apart(*kind, jobs))
-    print(facts(machine()))
-    rows = []
-    bases = {(place, length): None for place, length, _, _ in found}
-    for (place, length, pool, count), runs in found.items():
-        best, middle = max(run[0] for run in runs), median(run[0] for run in runs)
-        base = bases[place, length] = bases[place, length] or (best, middle)
-        rows.append([
-            f"{place}, {length >> 10} KiB: {count} {pool if pool == 'threads' else 'processes'}",
-            ratio(best / base[0]), ratio(middle / base[1]), f"{best:.0f}", f"{min(run[1] for run in runs) * 1e3:.2f}",
-        ])  # fmt: skip
-    print()
-    print(markdown(["worker", "to the first (best)", "(median)", "jobs/s", "CPU ms a job"], rows))
+        for kind in [kind for kind in kinds if kind not in failed]:
+            try:
+                found[kind].append(_apart(*kind, jobs))
+            except Failed as error:
+                failed[kind] = str(error)
+        longest_s = max(longest_s, time.monotonic() - started)
+        print(f"round {at + 1}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(facts({**machine(), "rounds": max(map(len, found.values()))}) + "\n")
+    heads = ["worker", "to the first of its work (best)", "(median)", "jobs/s", "(median)", "CPU ms a job"]
+    print(markdown(heads, _rows(found, failed)))
     if given.json:
-        write_json(given.json, {"machine": machine(), "runs": {f"{kind}": runs for kind, runs in found.items()}})
+        runs = {f"{kind}": runs for kind, runs in found.items()}
+        write_json(
+            given.json, {"machine": machine(), "runs": runs, "failed": {f"{k}": why for k, why in failed.items()}}
+        )
 
 
-def _apart(*arguments: object) -> tuple[float, float]:
-    """Measure in a process of its own: an application has one system for its life."""
+def _rows(found: dict[_Kind, list[_Run]], failed: dict[_Kind, str]) -> list[list[str]]:
+    rows = []
+    bases: dict[tuple[str, int], tuple[float, float]] = {}
+    for kind, runs in found.items():
+        place, length, pool, count = kind
+        work = "nothing" if not length else f"{length >> 10} KiB" if length < 1 << 20 else f"{length >> 20} MiB"
+        name = f"{place}, {work}: {count} {pool if pool == 'threads' else 'processes'}"
+        if kind in failed:
+            rows.append([name, f"failed: {failed[kind]}", "-", "-", "-", "-"])
+            continue
+        best, middle = max(run[0] for run in runs), median(run[0] for run in runs)
+        base = bases.setdefault((place, length), (best, middle))
+        cpu_ms = min(run[1] for run in runs) * 1e3
+        ratios = [ratio(best / base[0]), ratio(middle / base[1])]
+        rows.append([name, *ratios, f"{best:.0f}", f"{middle:.0f}", f"{cpu_ms:.2f}"])
+    return rows
+
+
+def _apart(*arguments: object) -> _Run:
+    """Measure in a process of its own: an application has one system for its life. Raises :class:`Failed`."""
     argv = [sys.executable, __file__, "--measure", *map(str, arguments)]
-    rate, cpu_s = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, check=True, timeout=600).stdout)
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        said, told = process.communicate(timeout=_WHOLE_S)
+    except subprocess.TimeoutExpired as error:
+        for pid in (*descendants(process.pid), process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+        raise Failed(f"not done within {_WHOLE_S:.0f} s") from error
+    if process.returncode != 0:
+        raise Failed(" ".join((told.strip() or "it said nothing").splitlines()[-1].replace("|", " ").split()))
+    rate, cpu_s = json.loads(said)
     return rate, cpu_s
 
 
-def _measure(place: str, length: int, pool: str, count: int, jobs: int) -> tuple[float, float]:
+def _measure(place: str, length: int, pool: str, count: int, jobs: int) -> _Run:
     """Return jobs a second, and the CPU seconds that the worker took for each."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="packetfs-bench-")))
@@ -97,7 +143,7 @@ def _measure(place: str, length: int, pool: str, count: int, jobs: int) -> tuple
         return _drain(settings, place, pool, count, ids)
 
 
-def _drain(settings: Settings, place: str, pool: str, count: int, ids: list[str]) -> tuple[float, float]:
+def _drain(settings: Settings, place: str, pool: str, count: int, ids: list[str]) -> _Run:
     argv = [sys.executable, "-m", "celery", "-A", "packetfs_compute", "worker", "-Q", queue_of(place), "-P", pool,
             "-c", str(count), "-l", "ERROR", "--without-gossip", "--without-mingle"]  # fmt: skip
     environ = {**os.environ, **to_environment(settings)}
@@ -116,8 +162,10 @@ def _drain(settings: Settings, place: str, pool: str, count: int, ids: list[str]
         begun, left, cpu_s = first
         return left / (time.monotonic() - begun), (_cpu_s(worker.pid) - cpu_s) / left
     finally:
-        worker.terminate()
-        worker.wait(30)
+        for pid in (*descendants(worker.pid), worker.pid):  # nothing is left for it to end
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        worker.wait(5)
 
 
 def _cpu_s(pid: int) -> float:

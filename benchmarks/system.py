@@ -1,209 +1,242 @@
-"""The whole system against other task systems, on the same work, the same machine and (where they use one) the same Redis.
+"""The whole system against other task systems, on the same work, the same machine and the same kind of broker.
 
-Work is jobs that do nothing, one at a time and many at once, and the CRC-32C of random ranges of 1 MiB from nginx. Each
-system has two workers, and a driver of its own that submits and waits for every result. All of them run from the beginning,
-and are measured in turns, in another order each round. The values of all must agree. One that fails is left out by name.
+Work is jobs that do nothing, many at once and one at a time, and the CRC-32C of random ranges of 1 MiB from nginx. Each
+system has two workers, a Valkey of its own where it uses one, and a client in a process of its own that waits for every
+value. Measured is in rounds, the first of which warms up, each system's turn at another time in each; outside of its turn
+a system is frozen. The values of all must agree. One that fails is told with its reason, and the others go on.
 
 Ours is ``packetfs up`` with all that it does: router, ledger, leases, breaker, journal, events for Flower. A job that does
 nothing is the CRC-32C of no bytes of a local file.
 
     python benchmarks/system.py            # installs the others into build/peers first
-    python benchmarks/system.py --no-install
+    python benchmarks/system.py --only "Celery,Celery, threads"
 """
 
 import argparse
-import json
-import os
 import random
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from statistics import median
 from urllib.parse import urlsplit
 
 from _harness import facts, machine, markdown, options, ratio, write_json
-from _peers import MAKERS, WORKERS
+from _peers import PEERS
+from _running import Failed, Running, python_for
 
-from packetfs_compute.celery import app, celery_config
+from packetfs_compute.embedded.server import STOP, start_redis_server
 from packetfs_compute.embedded.system import System
 from packetfs_compute.parsers import network
-from packetfs_compute.settings import Settings
-from tasks import crc32c, submit_many
+from packetfs_compute.settings import Settings, to_environment
 
-HERE = Path(__file__).parent
-OURS, OURS_MANY, CELERY = "packetfs, delay()", "packetfs, submit_many", "Celery"
-_SLOW = {"rq": 10, "lithops": 30}
-"""By how much fewer jobs are submitted to those that need long for each."""
+HERE = Path(__file__).resolve().parent
+OURS = ("packetfs, delay()", "packetfs, submit_many")
 _MIB = 1 << 20
 _OBJECT = 64 * _MIB
-_PATIENCE_S = 90.0
 
-Call = tuple[str, int, int]
-Drive = Callable[[str, list[Call], bool], tuple[list[float], int]]
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done in a round, and after how many seconds no further round begins."""
+
+    rounds: int
+    jobs: int
+    alone: int
+    ranges: int
+    budget_s: float
 
 
 @dataclass
 class Seen:
-    """What was measured of one system: jobs a second, and the seconds of one job alone."""
+    """What was measured of one system, a number a round: jobs a second, and the seconds of each job alone."""
 
     noop: list[float] = field(default_factory=list)
     read: list[float] = field(default_factory=list)
+    publish: list[float] = field(default_factory=list)
     alone_s: list[float] = field(default_factory=list)
 
 
 def main() -> None:
-    parser = options(__doc__.partition("\n")[0], rounds=5)
-    parser.add_argument("--no-install", action="store_true", help="use what build/peers has")
-    parser.add_argument("--peers", type=Path, default=HERE.parent / "build/peers", help="the others' environment")
-    parser.add_argument("--only", default=",".join(MAKERS), help="of the others, those of these names")
+    parser = options(__doc__.partition("\n")[0], rounds=8)
+    parser.add_argument("--no-install", action="store_true", help="use what is installed")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / "build/peers", help="the others' environments")
+    parser.add_argument("--only", default=list(PEERS), type=_names, help="of the others, those of these names, a,b")
     given = parser.parse_args()
-    rounds, jobs = (2, 120) if given.quick else (given.rounds, 600)
-    python = _peers_python(given)
+    size = Size(2, 150, 40, 40, 55.0) if given.quick else Size(given.rounds, 500, 60, 150, 390.0)
+    failed: dict[str, str] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="packetfs-bench-")))
         url = stack.enter_context(_nginx(folder))
-        settings = Settings(
-            data_dir=folder / "data", concurrency=2, file_roots=(folder,), source_ports=(urlsplit(url).port or 80,),
-            allow_private_sources=(network("127.0.0.0/8"),),
-        )  # fmt: skip
-        stack.enter_context(System(settings, persistent=False))
-        app.conf.update(celery_config(settings))
-        drives: dict[str, Drive] = {OURS: _ours(_delayed), OURS_MANY: _ours(_many)}
-        missing = []
-        for name in [one for one in MAKERS if one in given.only.split(",")]:
-            try:
-                drives[name] = stack.enter_context(_peer(name, python, settings.state_url, folder))
-            except RuntimeError as error:
-                missing.append(f"{name} ({error})")
-        seen = _measure(drives, rounds, jobs, url, str(folder / "www/object"), missing)
-        app.close()
-    _report(seen, missing, given.json)
+        systems = _start(stack, given, folder, url, failed)
+        file = str(folder / "www/object")
+        for name, one in list(systems.items()):
+            with _told(name, systems, failed), one.turn():
+                one.ready((file, 0, 0))
+        seen, rounds = _measure(systems, size, url, file, failed)
+    print(facts({**machine(), "rounds": f"{rounds}, after one that warmed up"}))
+    print("\n" + _report(seen, failed))
+    if given.json:
+        document = {"machine": machine(), "rounds": rounds, "failed": failed}
+        write_json(given.json, {**document, "seen": {name: vars(one) for name, one in seen.items()}})
 
 
-def _measure(
-    drives: dict[str, Drive], rounds: int, jobs: int, url: str, file: str, missing: list[str]
-) -> dict[str, Seen]:
-    seen = {name: Seen() for name in drives}
-    shuffle, randrange = random.Random(0).shuffle, random.Random(1).randrange
-    for at in range(rounds + 1):  # the first warms up
-        order = list(seen)
-        shuffle(order)
-        ranges = [(url, randrange(_OBJECT - _MIB), _MIB) for _ in range(max(20, jobs // 4))]
-        sums: dict[int, int] = {}
-        for name in order:
-            print(f"round {at}: {name}", file=sys.stderr)
-            try:
-                once, total = _round(drives[name], name, jobs, ranges, file)
-            except RuntimeError as error:
-                missing.append(f"{name} ({error})")
-                del seen[name]
-                continue
-            if sums.setdefault(total[0], total[1]) != total[1]:
-                raise SystemExit(f"{name} does not agree with the others")
-            if at:
-                seen[name].noop.append(once[0])
-                seen[name].alone_s.append(once[1])
-                seen[name].read.append(once[2])
-    return seen
-
-
-def _round(
-    drive: Drive, name: str, jobs: int, ranges: list[Call], file: str
-) -> tuple[tuple[float, float, float], tuple[int, int]]:
-    """Return jobs a second that do nothing, the seconds of one alone, ranges a second; and of how many the values' sum."""
-    slow = _SLOW.get(name, 1)
-    count, some = max(10, jobs // slow), ranges[: max(10, len(ranges) // slow)]
-    together, _ = drive("noop", [(file, 0, 0)] * count, False)
-    alone, _ = drive("noop", [(file, 0, 0)] * (5 if slow > 1 else 30), True)
-    took, total = drive("read", some, False)
-    return (count / together[0], statistics.median(alone), len(some) / took[0]), (len(some), total)
-
-
-def _delayed(calls: list[Call]) -> list[Any]:
-    return [crc32c.delay(*call) for call in calls]
-
-
-def _many(calls: list[Call]) -> list[Any]:
-    return list(submit_many(crc32c, ({"data_url": url, "offset": at, "length": n} for url, at, n in calls)))
-
-
-def _ours(submit: Callable[[list[Call]], list[Any]]) -> Drive:
-    def drive(task: str, calls: list[Call], one_by_one: bool) -> tuple[list[float], int]:
-        del task
-        seconds, total = [], 0
-        for some in [[call] for call in calls] if one_by_one else [calls]:
-            begun = time.perf_counter()
-            total += sum(result.get(timeout=_PATIENCE_S)["value"] for result in submit(some))
-            seconds.append(time.perf_counter() - begun)
-        return seconds, total
-
-    return drive
+def _start(
+    stack: ExitStack, given: argparse.Namespace, folder: Path, url: str, failed: dict[str, str]
+) -> dict[str, Running]:
+    """Start all systems at once; who is not there is told in ``failed``."""
+    common = Settings(
+        data_dir=folder / "ours", concurrency=2, file_roots=(folder,), source_ports=(urlsplit(url).port or 80,),
+        allow_private_sources=(network("127.0.0.0/8"),),
+    )  # fmt: skip
+    pythons = {}
+    for name in [name for name in PEERS if name in given.only or name in OURS]:
+        with _told(name, {}, failed):
+            pythons[name] = python_for(PEERS[name].needs, given.peers, not given.no_install)
+    up = stack.enter_context(System(common, persistent=False))
+    systems = {}
+    for at, (name, python) in enumerate(pythons.items()):
+        peer, settings, workers = PEERS[name], common, (up.pids["worker"],)
+        if name not in OURS:
+            workers = ()
+            settings = replace(common, data_dir=folder / f"broker-{at}")
+            if peer.publishes:
+                settings.data_dir.mkdir(mode=0o700)
+                broker = start_redis_server(settings, persistent=False)
+                stack.callback(broker.stop, *STOP, (signal.SIGKILL, 1.0))
+        environ = {**to_environment(settings), "PEER_REDIS": settings.state_url}
+        with _told(name, {}, failed):
+            systems[name] = Running(name, peer, python, folder / f"peer-{at}", environ, workers)
+            stack.callback(systems[name].end)
+    return systems
 
 
 @contextmanager
-def _peer(name: str, python: Path, redis_url: str, folder: Path) -> Iterator[Drive]:
-    """Start a system's workers and driver; raise :class:`RuntimeError` where it is not there or does not start."""
-    environ = {**os.environ, "PEER": name, "PEER_REDIS": redis_url, "PYTHONPATH": str(HERE)}
-    environ["PATH"] = f"{python.parent}:{environ['PATH']}"  # lithops starts its worker by name
-    with ExitStack() as stack, (folder / f"{name}.log").open("wb") as log:
-        for arguments in WORKERS[name]:
-            argv = [str(python), *(part.replace("{redis}", redis_url) for part in arguments)]
-            worker = subprocess.Popen(argv, cwd=folder, env=environ, stdout=log, stderr=log)
-            stack.callback(_end, worker)
-        driver = subprocess.Popen(
-            [str(python), str(HERE / "_peers.py")], cwd=folder, env=environ, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-        )  # fmt: skip
-        stack.callback(_end, driver)
-
-        def ask(asked: dict[str, Any] | None) -> Any:
-            if asked is not None and driver.stdin:
-                print(json.dumps(asked), file=driver.stdin, flush=True)
-            line = driver.stdout.readline() if driver.stdout else ""
-            if not line:
-                raise RuntimeError((folder / f"{name}.log").read_text().strip().rpartition("\n")[2] or "it has ended")
-            return json.loads(line)
-
-        ask(None)
-
-        def drive(task: str, calls: list[Call], one_by_one: bool) -> tuple[list[float], int]:
-            told = ask({"task": task, "calls": calls, "one_by_one": one_by_one})
-            return told["seconds"], told["sum"]
-
-        drive("noop", [("", 0, 0)], False)
-        yield drive
-
-
-def _end(process: subprocess.Popen[Any]) -> None:
-    process.terminate()
+def _told(name: str, systems: dict[str, Running], failed: dict[str, str]) -> Iterator[None]:
+    """Where a system fails, say so, end it, and go on without it."""
     try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        yield
+    except Failed as error:
+        print(f"{name} failed: {error}", file=sys.stderr)
+        failed[name] = str(error)
+        if name in systems:
+            systems.pop(name).end()
 
 
-def _peers_python(given: argparse.Namespace) -> Path:
-    python = given.peers / "bin/python"
-    if not given.no_install:
-        if not python.exists():
-            venv.create(given.peers, with_pip=True)
-        wanted = HERE / "system.requirements.txt"
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", wanted], check=True)
-    return python if python.exists() else Path(sys.executable)
+def _measure(
+    systems: dict[str, Running], size: Size, url: str, file: str, failed: dict[str, str]
+) -> tuple[dict[str, Seen], int]:
+    """Return what was seen of each, of one that failed until then, and in how many rounds."""
+    seen = {name: Seen() for name in systems}
+    shuffle, randrange = random.Random(0).shuffle, random.Random(1).randrange
+    begun, longest_s = time.monotonic(), 0.0
+    for at in range(size.rounds + 1):  # the first warms up
+        started = time.monotonic()
+        if at > 1 and started - begun + longest_s > size.budget_s:
+            break
+        order = list(systems)
+        shuffle(order)
+        ranges = [(url, randrange(_OBJECT - _MIB), _MIB) for _ in range(size.ranges)]
+        sums: dict[int, int] = {}
+        for name in order:
+            with _told(name, systems, failed), systems[name].turn():
+                _turn(systems[name], seen[name] if at else Seen(), size, ranges, file, sums)
+        longest_s = max(longest_s, time.monotonic() - started)
+        print(f"round {at}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return seen, max((len(one.noop) for one in seen.values()), default=0)
+
+
+def _turn(
+    one: Running, seen: Seen, size: Size, ranges: list[tuple[str, int, int]], file: str, sums: dict[int, int]
+) -> None:
+    """Measure a system once. ``sums`` has what the others found over as many of the ranges."""
+    call, slow = [(file, 0, 0)], one.peer.slow
+    count, some = max(10, size.jobs // slow), ranges[: max(10, len(ranges) // slow)]
+    one.ask("many", "noop", call, 2)  # it was frozen
+    seen.noop.append(count / one.ask("many", "noop", call, count)[0][0])
+    seen.alone_s += one.ask("alone", "noop", call, max(3, size.alone // slow))[0]
+    took, total = one.ask("many", "read", some)
+    seen.read.append(len(some) / took[0])
+    if sums.setdefault(len(some), total) != total:
+        raise Failed("its values are not those of the others")
+    if one.peer.publishes:
+        seen.publish.append(count / one.publish(call, count))
+
+
+def _report(seen: dict[str, Seen], failed: dict[str, str]) -> str:
+    tables = []
+    for title, rates in (
+        ("no-op, many at once", lambda one: one.noop),
+        ("1 MiB from nginx, `crc32c`", lambda one: one.read),
+        ("publishing alone, workers frozen", lambda one: one.publish),
+    ):
+        heads = [title, "workers", "`delay()` to it (best)", "(median)", "`submit_many` to it (best)", "(median)"]
+        told = failed if not tables else {}  # once is enough
+        tables.append(_table([*heads, "jobs/s", "(median)"], seen, told, rates, OURS, _of_rates))
+    heads = [
+        "no-op, one at a time",
+        "workers",
+        "`delay()` to it (best)",
+        "(median)",
+        "(p95)",
+        "ms (best)",
+        "(median)",
+        "(p95)",
+    ]
+    alone = {name: one for name, one in seen.items() if name != OURS[1]}
+    tables.insert(1, _table(heads, alone, {}, lambda one: one.alone_s, OURS[:1], _of_seconds))
+    return "\n\n".join(tables)
+
+
+_Numbers = Callable[[Seen], list[float]]
+_Cells = Callable[[list[float], list[list[float]]], list[str]]
+
+
+def _table(
+    heads: list[str], seen: dict[str, Seen], failed: dict[str, str], of: _Numbers, ours: tuple[str, ...], cells: _Cells
+) -> str:
+    bases = [of(seen[name]) if name in seen else [] for name in ours]
+    rows = []
+    for name, one in seen.items():
+        workers = PEERS[name].concurrency
+        if name in failed:
+            workers += f"; failed after {len(one.noop)} rounds: {failed[name]}"
+        if of(one):
+            rows.append([name, workers, *cells(of(one), bases)])
+    never = {name: reason for name, reason in failed.items() if name not in seen or not of(seen[name])}
+    rows += [[name, f"failed: {reason}", *["-"] * (len(heads) - 2)] for name, reason in never.items()]
+    return markdown(heads, rows, left=2)
+
+
+def _of_rates(mine: list[float], bases: list[list[float]]) -> list[str]:
+    ratios = [ratio(of(base) / of(mine) if base else None) for base in bases for of in (max, median)]
+    return [*ratios, f"{max(mine):.0f}", f"{median(mine):.0f}"]
+
+
+def _of_seconds(mine: list[float], bases: list[list[float]]) -> list[str]:
+    ratios = [ratio(of(mine) / of(base) if base else None) for base in bases for of in (min, median, _p95)]
+    return [*ratios, *(f"{of(mine) * 1e3:.2f}" for of in (min, median, _p95))]
+
+
+def _p95(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.95)]
+
+
+def _names(text: str) -> list[str]:
+    """Return the names in ``a,b``, of which some have a comma of their own."""
+    named = [name for name in PEERS if f",{name.lower()}," in f",{text.lower()},"]
+    if not named:
+        raise argparse.ArgumentTypeError(f"give some of: {'; '.join(PEERS)}")
+    return named
 
 
 @contextmanager
 def _nginx(folder: Path) -> Iterator[str]:
     """Serve an object of random bytes; yield its URL."""
-    sys.path.insert(0, str(HERE.parent / "tests"))
     from support.nginx import Nginx, nginx_binary  # noqa: PLC0415  (the tests' own)
 
     binary = nginx_binary()
@@ -215,31 +248,6 @@ def _nginx(folder: Path) -> Iterator[str]:
         yield server.url("object")
     finally:
         server.close()
-
-
-def _report(seen: dict[str, Seen], missing: list[str], path: Path | None) -> None:
-    base = seen.get(CELERY) or seen[OURS]
-    print(facts(machine()))
-    print()
-    rows = []
-    for name, one in seen.items():
-        rows.append([
-            name,
-            ratio(max(one.noop) / max(base.noop)), ratio(statistics.median(one.noop) / statistics.median(base.noop)),
-            f"{max(one.noop):.0f}",
-            ratio(min(base.alone_s) / min(one.alone_s)), f"{min(one.alone_s) * 1e3:.1f}",
-            ratio(max(one.read) / max(base.read)), ratio(statistics.median(one.read) / statistics.median(base.read)),
-            f"{max(one.read):.0f}",
-        ])  # fmt: skip
-    heads = ["system", "no-op to Celery (best)", "(median)", "jobs/s", "alone to Celery", "ms", "1 MiB to Celery (best)",
-             "(median)", "jobs/s"]  # fmt: skip
-    print(markdown(heads, rows))
-    if missing:
-        print(f"\nNot there: {', '.join(missing)}.")
-    if path:
-        write_json(
-            path, {"machine": machine(), "missing": missing, "seen": {name: vars(one) for name, one in seen.items()}}
-        )
 
 
 if __name__ == "__main__":
