@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from _harness import Timing, facts, interleaved, machine, markdown, options, ratio, size, size_text, write_json
-from _panels import Line, panels
+from _plot import Line, panels
 
 from packetfs_compute import kernels
 
