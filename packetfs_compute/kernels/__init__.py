@@ -108,7 +108,7 @@ class Kernels(Protocol):
         """Make a :class:`Plan`; every op is a pair here, its ``imm`` 0 where it takes none."""
 
     def plan_plain(self, ops: tuple[object, ...], /) -> Plan | None:
-        """Make a :class:`Plan` of the forms of :data:`OpSpec` that take no time to check; ``None``, and no error, for others."""
+        """Make a :class:`Plan` of plain names and pairs, which C checks by itself; ``None``, and no error, for others."""
 
 
 def counteq(data: "Buffer", imm: int, value: int = 0) -> int:
