@@ -1,82 +1,119 @@
-"""A line chart as SVG: a few lines over sizes, each named at its end; legible on light and on dark pages.
+"""Line charts as SVG, one or several, each over the same sizes and with a logarithmic height, so that ratios are distances.
 
-No library: the charts of ``docs/`` are few and plain, and GitHub shows SVG as it is. Colours follow the reader's scheme.
+No library: what is drawn is lines and words. What is ours is blue, its best one thick and the others dashed; peers
+have colours of their own. Every line has its name at its end. Colours follow the reader's scheme, light or dark.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
-__all__ = ["line_chart"]
+__all__ = ["Line", "panels"]
 
-WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 48, 110, 52, 48
-LABEL_PX = 16
+WIDTH, HEIGHT, COLUMNS = 520, 270, 2
+ALONE = 760
+"""The width of a chart that has no neighbour."""
+LEFT, RIGHT, TOP, BOTTOM = 50, 190, 36, 30
+LABEL_PX = 13
 """The least distance of two names at the right."""
 
-_LIGHT = ("#1f6fd0", "#c2410c", "#0f8a5f", "#7c3aed", "#a16207", "#be185d")
-_DARK = ("#6cb0ff", "#ff9a66", "#4fd6a5", "#b79bff", "#e3b341", "#ff8ac0")
+_OURS = ("#1f6fd0", "#6cb0ff")
+_PEERS = (
+    ("#c2410c", "#ff9a66"),
+    ("#0f8a5f", "#4fd6a5"),
+    ("#7c3aed", "#b79bff"),
+    ("#a16207", "#e3b341"),
+    ("#be185d", "#ff8ac0"),
+)
 
 
-def line_chart(title: str, unit: str, xs: Sequence[str], lines: Mapping[str, Sequence[float]]) -> str:
-    """Return the chart: ``xs`` stand at equal distances, ``lines`` holds one value for each, ``unit`` says of what."""
-    if len(lines) > len(_LIGHT):
-        raise ValueError(f"there are colours for {len(_LIGHT)} lines, not for {len(lines)}")
-    step = _step(max(max(values) for values in lines.values()))
-    top = step * -(-max(max(values) for values in lines.values()) // step)
+@dataclass(frozen=True)
+class Line:
+    """One line: a value for each size, or ``None`` where there is none."""
 
-    def x(index: int) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * index / (len(xs) - 1)
+    name: str
+    values: Sequence[float | None]
+    kind: Literal["ours", "other", "peer"]
 
-    def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top
 
+@dataclass(frozen=True)
+class _Frame:
+    """Where a panel's numbers stand on the page."""
+
+    left: float
+    right: float
+    top: float
+    sizes: int
+    low: int
+    high: int
+
+    def x(self, index: int) -> float:
+        return self.left + (self.right - self.left) * index / max(1, self.sizes - 1)
+
+    def y(self, value: float) -> float:
+        share = (math.log10(value) - self.low) / (self.high - self.low)
+        return self.top + HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+
+def panels(title: str, sizes: Sequence[str], charts: Mapping[str, Sequence[Line]]) -> str:
+    """Return the document, a chart for each name. Values are positive; a chart's height is whole powers of ten."""
+    columns = min(COLUMNS, len(charts))
+    each = WIDTH if columns > 1 else ALONE
+    width, height = columns * each, -(-len(charts) // columns) * HEIGHT + 30
     body = [f'<text class="title" x="{LEFT}" y="22">{escape(title)}</text>']
-    body.append(f'<text x="{LEFT}" y="40">{escape(unit)}</text>')
-    for tick in range(int(top // step) + 1):
-        at = y(tick * step)
-        body.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
-        body.append(f'<text class="end" x="{LEFT - 8}" y="{at + 4:.1f}">{tick * step:g}</text>')
-    for index, text in enumerate(xs):
-        body.append(f'<text class="middle" x="{x(index):.1f}" y="{HEIGHT - BOTTOM + 22}">{escape(text)}</text>')
-    for number, (values, label) in enumerate(zip(lines.values(), _labels(lines, y), strict=True)):
-        path = "L".join(f"{x(index):.1f} {y(value):.1f}" for index, value in enumerate(values))
-        body.append(f'<path class="line s{number}" d="M{path}"/>')
-        body += [f'<circle class="f{number}" cx="{x(i):.1f}" cy="{y(v):.1f}" r="3"/>' for i, v in enumerate(values)]
-        body.append(label)
-    size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">'
-    return "\n".join([head, f"<style>{_style()}</style>", *body, "</svg>", ""])
+    for index, (name, lines) in enumerate(charts.items()):
+        shown = [math.log10(value) for line in lines for value in line.values if value is not None]
+        row, column = divmod(index, columns)
+        low, high = math.floor(min(shown)), math.ceil(max(shown))
+        left, right = column * each + LEFT, (column + 1) * each - RIGHT
+        frame = _Frame(left, right, row * HEIGHT + 30, len(sizes), low, max(high, low + 1))
+        body += [*_scale(name, sizes, frame), *_curves(lines, frame)]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+    return "\n".join([head, _style(), f'<rect class="page" width="{width}" height="{height}"/>', *body, "</svg>\n"])
 
 
-def _step(highest: float) -> float:
-    """Return the distance of the grid's lines: 1, 2 or 5 times a power of ten, so that there are four to ten."""
-    step = 1.0
-    while highest / step > 10:
-        step *= 2.5 if f"{step:g}".startswith("2") else 2
-    return step
+def _scale(name: str, sizes: Sequence[str], frame: _Frame) -> Iterator[str]:
+    yield f'<text class="name" x="{frame.left}" y="{frame.top + 22}">{escape(name)}</text>'
+    steps = (1, 2, 5) if frame.high - frame.low == 1 else (1,)
+    for tick in [step * 10.0**power for power in range(frame.low, frame.high) for step in steps] + [10.0**frame.high]:
+        at = frame.y(tick)
+        yield f'<path class="grid" d="M{frame.left} {at:.1f}H{frame.right}"/>'
+        yield f'<text class="end" x="{frame.left - 8}" y="{at + 4:.1f}">{tick:g}</text>'
+    for index, size in enumerate(sizes):
+        yield f'<text class="middle" x="{frame.x(index):.1f}" y="{frame.top + HEIGHT - 10}">{escape(size)}</text>'
 
 
-def _labels(lines: Mapping[str, Sequence[float]], y: Callable[[float], float]) -> list[str]:
-    """Return the names at the lines' right ends, the lower of two that are too close pushed down."""
-    places, lowest = {}, float("-inf")
-    for name in sorted(lines, key=lambda name: -lines[name][-1]):
-        lowest = places[name] = max(y(lines[name][-1]) + 4, lowest + LABEL_PX)
-    return [
-        f'<text class="f{number}" x="{WIDTH - RIGHT + 10}" y="{places[name]:.1f}">{escape(name)}</text>'
-        for number, name in enumerate(lines)
-    ]
+def _curves(lines: Sequence[Line], frame: _Frame) -> Iterator[str]:
+    """Yield each line and, from the top down, its name, moved where it would stand on the one before."""
+    peers = [line.name for line in lines if line.kind == "peer"]
+    ends = []
+    for line in lines:
+        points = [(frame.x(i), frame.y(value)) for i, value in enumerate(line.values) if value is not None]
+        if points:
+            ends.append((points[-1][1], line.name, line, points))
+    free = -math.inf
+    for end, name, line, points in sorted(ends, key=lambda found: found[:2]):
+        css = f"peer p{peers.index(name) % len(_PEERS)}" if line.kind == "peer" else line.kind
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        free = max(free + LABEL_PX, end + 4)
+        yield f'<path class="line {css}" d="M{path}"/>'
+        yield f'<text class="label {css}" x="{frame.right + 8}" y="{free:.1f}">{escape(name)}</text>'
 
 
 def _style() -> str:
-    """Return the rules: the dark scheme's colours stand in place of the light one's where that is asked for."""
+    def colours(scheme: int) -> str:
+        lines = [(".ours,.other", _OURS[scheme]), *((f".p{i}", pair[scheme]) for i, pair in enumerate(_PEERS))]
+        return "".join(
+            "".join(f"{css}.line{{stroke:{colour}}}{css}.label{{fill:{colour}}}" for css in classes.split(","))
+            for classes, colour in lines
+        )
 
-    def colours(text: str, grid: str, palette: Sequence[str]) -> str:
-        plain = f"text{{fill:{text}}}.grid{{stroke:{grid}}}"
-        return plain + "".join(f".s{n}{{stroke:{c}}}.f{n}{{fill:{c}}}" for n, c in enumerate(palette))
-
-    fixed = (
-        "text{font:13px system-ui,sans-serif}.title{font-weight:600;font-size:15px}.end{text-anchor:end}"
-        ".middle{text-anchor:middle}.line{fill:none;stroke-width:2}"
+    return (
+        "<style>text{font:11px sans-serif;fill:#333}.title{font-size:15px}.name{font-size:13px;font-weight:bold}"
+        ".end{text-anchor:end}.middle{text-anchor:middle}.page{fill:#fff}.grid{stroke:#ddd}.line{fill:none;stroke-width:1.5}"
+        ".ours.line{stroke-width:3}.other.line{stroke-dasharray:4 3}.ours.label{font-weight:bold}"
+        f"{colours(0)}@media(prefers-color-scheme:dark){{text{{fill:#ccc}}.page{{fill:#0d1117}}.grid{{stroke:#333}}"
+        f"{colours(1)}}}</style>"
     )
-    light, dark = colours("#24292f", "#d0d7de", _LIGHT), colours("#e6edf3", "#3d444d", _DARK)
-    return f"{fixed}{light}@media(prefers-color-scheme:dark){{{dark}}}"

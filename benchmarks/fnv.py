@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from _harness import facts, interleaved, machine, markdown, options, ratio, size_text, write_json
-from _plot import line_chart
+from _plot import Line, panels
 
 from packetfs_compute import kernels
 
@@ -49,8 +49,9 @@ def main() -> None:
     print("\n### GB/s\n")
     print(markdown(heads, [[name, *(ratio(rates[size][name]) for size in sizes)] for name in names]))
     if chosen.svg:
-        title = f"FNV-1a 64 on {described['cpu']} (family and model {described['family_model']})"
-        chosen.svg.write_text(line_chart(title, "times the serial loop", [*map(size_text, sizes)], faster), "utf-8")
+        lines = [Line(name, values, "peer") for name, values in faster.items()]
+        title = f"FNV-1a 64 on {described['cpu']} ({described['family_model']})"
+        chosen.svg.write_text(panels(title, [*map(size_text, sizes)], {"times the serial loop": lines}), "utf-8")
     document: dict[str, Any] = {"machine": described, "gb_s": rates}
     if chosen.json:
         write_json(chosen.json, document)

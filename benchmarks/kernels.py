@@ -31,8 +31,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from _goals import fastest, goals_table
 from _harness import Timing, facts, interleaved, machine, markdown, options, ratio, size, size_text, write_json
-from _panels import Line, panels
+from _plot import Line, panels
 
 from packetfs_compute import kernels
 
@@ -258,16 +259,21 @@ def ratios(timings: dict[Candidate, Timing], size: int) -> list[dict[str, Any]]:
 
 
 def show(ratios_at: dict[int, list[dict[str, Any]]]) -> None:
-    """Print what a caller gets at every size, then every implementation beside the read limit."""
-    active, table = kernels.active(), []
-    for count, rows in ratios_at.items():
-        for row in rows:
-            if row["kind"] == "ours":
-                peer = f"{row['best_peer']} {ratio(row['peer_gb_s'])}" if row["best_peer"] else "-"
-                numbers = map(ratio, (row["to_best_peer"], row["to_read_limit"], row["gb_s"]))
-                table.append((size_text(count), row["op"], active.get(row["op"], "best of each"), *numbers, peer))
-    heads = ("size", "op", "runs on", "ours / best peer", "ours / read limit", "GB/s", "best peer, GB/s")
-    print(f"\n### What a caller gets\n\n{markdown(heads, table, left=3)}")
+    """Print what a caller gets, an op a row and a size a column, then every implementation beside the read limit."""
+    ours = {(row["op"], count): row for count, rows in ratios_at.items() for row in rows if row["kind"] == "ours"}
+    active, sizes = kernels.active(), list(ratios_at)
+    for title, what in {
+        "Ours / best peer": "to_best_peer",
+        "Ours / read limit": "to_read_limit",
+        "Ours, GB/s": "gb_s",
+    }.items():
+        rows = [
+            (op, active.get(op, "each op's best"), *(ratio(ours[op, count][what]) for count in sizes))
+            for op in (*OPS, "fused")
+        ]
+        print(f"\n### {title}\n\n{markdown(('op', 'runs on', *map(size_text, sizes)), rows, left=2)}")
+    rows = [(op, "", *(str(ours[op, count]["best_peer"] or "-") for count in sizes)) for op in (*OPS, "fused")]
+    print(f"\n### The best peer\n\n{markdown(('op', '', *map(size_text, sizes)), rows, left=len(sizes) + 2)}")
     shares: dict[tuple[str, str], dict[int, float]] = {}
     for count, rows in ratios_at.items():
         for row in rows:
@@ -276,6 +282,12 @@ def show(ratios_at: dict[int, list[dict[str, Any]]]) -> None:
     lines = [(*key, *(ratio(by.get(count)) for count in ratios_at)) for key, by in shares.items()]
     heads = ("op", "implementation", *map(size_text, ratios_at))
     print(f"\n### Every implementation / read limit\n\n{markdown(heads, lines, left=2)}")
+
+
+def limit(rates: dict[Candidate, dict[int, float]]) -> dict[tuple[str, str], dict[int, float]]:
+    """Return the read limit by size, under the name of the goals."""
+    reads = [by for c, by in rates.items() if c.kind == "read"]
+    return {("read", ""): {count: max(by[count] for by in reads if count in by) for by in reads for count in by}}
 
 
 def show_others(rates: dict[Candidate, dict[int, float]], sizes: list[int]) -> None:
@@ -347,6 +359,10 @@ def main() -> None:
         document["sizes"][count] = {"ratios": ratios(timings, count), "timings": raw}
     show({count: found["ratios"] for count, found in document["sizes"].items()})
     show_others(rates, sizes)
+    heads, rows = goals_table(
+        fastest({(c.op, c.name): by for c, by in rates.items() if c.kind != "read"} | limit(rates))
+    )
+    print(f"\n### Goals\n\n{markdown(heads, rows, left=3)}")
     combine(rounds)
     if chosen.svg:
         chosen.svg.write_text(drawn(rates, sizes), "utf-8")

@@ -107,6 +107,9 @@ class Kernels(Protocol):
     def plan(self, ops: tuple[tuple[str, int], ...], /) -> Plan:
         """Make a :class:`Plan`; every op is a pair here, its ``imm`` 0 where it takes none."""
 
+    def plan_plain(self, ops: tuple[object, ...], /) -> Plan | None:
+        """Make a :class:`Plan` of plain names and pairs, which C checks by itself; ``None``, and no error, for others."""
+
 
 def counteq(data: "Buffer", imm: int, value: int = 0) -> int:
     """Return ``value`` plus the number of bytes of ``data`` equal to ``imm`` (0..255)."""
@@ -158,9 +161,13 @@ def plan(ops: Sequence[OpSpec]) -> Plan:
     A mapping's ``seed`` is ignored: running values are given to ``run``. Raises ``TypeError`` or ``ValueError`` naming
     the index of the op at fault.
     """
-    if isinstance(ops, (str, bytes, Mapping)) or not isinstance(ops, Iterable):
+    # The exact types first: asking whether a list is a Mapping takes longer than making its plan.
+    listed = type(ops) in (list, tuple)
+    if not listed and (isinstance(ops, (str, bytes, Mapping)) or not isinstance(ops, Iterable)):
         raise TypeError(f"ops must be a sequence of ops, not '{type(ops).__name__}'")
-    return _kernels().plan(tuple(_step(op, f"ops[{i}]") for i, op in enumerate(ops)))
+    kernels, given = _kernels(), tuple(ops)
+    plain = kernels.plan_plain(given)
+    return plain if plain is not None else kernels.plan(tuple(_step(op, f"ops[{i}]") for i, op in enumerate(given)))
 
 
 def implementations() -> dict[str, tuple[str, ...]]:

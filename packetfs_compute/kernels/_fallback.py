@@ -82,6 +82,9 @@ class Kernels:
         """Return a :class:`Plan` that runs ``ops`` in one pass."""
         return Plan(tuple((op, integer(imm, "imm", 255)) for op, imm in ops))
 
+    def plan_plain(self, ops: tuple[object, ...], /) -> None:
+        """Leave every form to :meth:`plan`: here the parsing is not what takes the time."""
+
     def _one(self, op: str, data: "Buffer", imm: int, value: int) -> int:
         imm = integer(imm, "imm", 255)
         return _run(((op, imm),), [integer(value, "value", MAX_VALUE[op])], data)[0]

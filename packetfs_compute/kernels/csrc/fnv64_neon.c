@@ -10,7 +10,7 @@
 #define FNV_LANES 1
 #define FNV_NARROWER pfs_fnv64_portable
 #define FNV_PAD_FROM 450
-#define FNV_PREFETCH(p) __builtin_prefetch(p)
+#define FNV_PREFETCH(p) __builtin_prefetch((const void *)(p))
 
 /* A vector is bytes to the compiler; these say what else. */
 #define U16(a) vreinterpretq_u16_u8(a)

@@ -31,6 +31,9 @@
 /* Bytes that are hashed together: 64 vectors. Segment (j, r, lane, h), in this order, is half h of a lane of vector
  * 8j + r. In the vectors below it stands at bit r of byte 2j + h of its lane, or, as a byte, at 2j + h in vector r. */
 #define FNV_CHUNK (1024 * FNV_LANES)
+/* How many bytes ahead of a chunk memory is fetched: with less it comes too late. It may be beyond the input, where
+ * pfs_fused's next block stands, of which this kernel has all the time to fetch it; a prefetch reads nothing. */
+#define FNV_AHEAD 12288
 
 #if defined(__clang__)
 #define FNV_UNROLL _Pragma("clang loop unroll(full)")
@@ -275,10 +278,10 @@ FNV_TARGET static inline void fnv64_add(vec sums[2][4], const struct fnv64_chunk
     }
 }
 
-/* The chunk's share of the sums. The chunk ahead is fetched meanwhile, a whole round before it is read.
+/* The chunk's share of the sums. As many bytes ahead are fetched meanwhile.
  *
  * A sum of 32 bits takes 64 vectors, of each two products of at most 255 * 2^15: together 2^30. */
-FNV_STAGE void fnv64_dot(const struct fnv64_chunk *chunk, struct fnv64_state *state, vec starts7, const uint8_t *ahead)
+FNV_STAGE void fnv64_dot(const struct fnv64_chunk *chunk, struct fnv64_state *state, vec starts7, uintptr_t ahead)
 {
     vec sums[2][4] = {{V_ZERO, V_ZERO, V_ZERO, V_ZERO}, {V_ZERO, V_ZERO, V_ZERO, V_ZERO}};
     for (int t = 0; t < FNV_STEPS; t++) {
@@ -351,7 +354,8 @@ FNV_TARGET uint64_t FNV_NAME(uint64_t value, const uint8_t *data, size_t len, ui
     input.data = data;
     input.len = len;
     input.zeros = 0;
-    fnv64_bytes(now, fnv64_take(&input));
+    const uint8_t *at = fnv64_take(&input);
+    fnv64_bytes(now, at);
     for (int t = 0; t < FNV_STEPS; t++)
         fnv64_planes(now, t);
     while (now) {
@@ -359,8 +363,8 @@ FNV_TARGET uint64_t FNV_NAME(uint64_t value, const uint8_t *data, size_t len, ui
         if (chunk)
             fnv64_bytes(next, chunk);
         vec starts7 = fnv64_passes(now, &state, chunk ? next : NULL);
-        const uint8_t *ahead = input.len >= 2 * FNV_CHUNK ? input.data + FNV_CHUNK : (const uint8_t *)now;
-        fnv64_dot(now, &state, starts7, ahead);
+        fnv64_dot(now, &state, starts7, (uintptr_t)at + FNV_AHEAD);
+        at = chunk;
         struct fnv64_chunk *done = now;
         now = chunk ? next : NULL;
         next = done;

@@ -244,6 +244,57 @@ failed:
     return NULL;
 }
 
+/* An op as callers write it, a name or a pair of exact types that is right in all: then 1, else 0 and no error, because
+ * __init__.py, which is asked next, knows more forms and what to say of a wrong one. */
+static int parse_plain(PyObject *spec, enum pfs_op *op, uint8_t *imm)
+{
+    PyObject *name = spec, *given = Py_None;
+    if (PyTuple_CheckExact(spec) && PyTuple_GET_SIZE(spec) == 2) {
+        name = PyTuple_GET_ITEM(spec, 0);
+        given = PyTuple_GET_ITEM(spec, 1);
+    }
+    if (!PyUnicode_CheckExact(name))
+        return 0;
+    int i = 0;
+    while (i < PFS_OPS && PyUnicode_CompareWithASCIIString(name, pfs_op_name((enum pfs_op)i)))
+        i++;
+    if (i == PFS_OPS || (given == Py_None) != (i == PFS_CRC32C || i == PFS_FNV64))
+        return 0;
+    long value = 0;
+    if (given != Py_None) {
+        int overflow = 0;
+        if (!PyLong_CheckExact(given))
+            return 0;
+        value = PyLong_AsLongAndOverflow(given, &overflow);
+        if (overflow || value < 0 || value > UINT8_MAX)
+            return 0;
+    }
+    *op = (enum pfs_op)i;
+    *imm = (uint8_t)value;
+    return 1;
+}
+
+static PyObject *kernels_plan_plain(PyObject *self, PyObject *ops)
+{
+    State *state = PyType_GetModuleState(Py_TYPE(self));
+    if (!state)
+        return NULL;
+    if (!PyTuple_Check(ops)) {
+        PyErr_Format(PyExc_TypeError, "ops must be a tuple, not '%.100s'", Py_TYPE(ops)->tp_name);
+        return NULL;
+    }
+    Py_ssize_t count = PyTuple_GET_SIZE(ops);
+    Plan *plan = (Plan *)state->plan_type->tp_alloc(state->plan_type, count);
+    for (Py_ssize_t i = 0; plan && i < count; i++) {
+        if (!parse_plain(PyTuple_GET_ITEM(ops, i), &plan->steps[i].op, &plan->steps[i].imm)) {
+            Py_DECREF(plan);
+            Py_RETURN_NONE;
+        }
+        plan->steps[i].run = ((Kernels *)self)->chosen[plan->steps[i].op]->run;
+    }
+    return (PyObject *)plan;
+}
+
 static PyObject *kernels_active(PyObject *self, void *Py_UNUSED(closure))
 {
     PyObject *active = PyDict_New();
@@ -313,6 +364,8 @@ static PyMethodDef KERNELS_METHODS[] = {
      "crc32c_combine($self, a, b, len_b, /)\n--\n\nReturn the CRC-32C of two ranges from theirs; len_b in bytes."},
     {"plan", kernels_plan, METH_O,
      "plan($self, ops, /)\n--\n\nReturn a Plan that runs ops, a tuple of (name, imm), in one pass."},
+    {"plan_plain", kernels_plan_plain, METH_O,
+     "plan_plain($self, ops, /)\n--\n\nReturn a Plan of names and (name, imm) pairs, or None for other forms."},
     {NULL, NULL, 0, NULL},
 };
 

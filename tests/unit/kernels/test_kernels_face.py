@@ -119,6 +119,39 @@ class TestFused:
         with pytest.raises(ValueError, match="imm must be from 0 to 255, not 256"):
             k.plan((("xor", 256),))
 
+    @pytest.mark.parametrize("spec", [*names.OPS, *((op, imm) for op in names.OPS for imm in (None, 0, 7, 255))])
+    def test_what_is_parsed_in_c_is_what_is_parsed_in_python(self, spec):
+        name, imm = (spec, None) if isinstance(spec, str) else spec
+        slow = {"op": name} if imm is None else {"op": name, "imm": imm}  # mappings are Python's
+        if (imm is None) == (name in names.OPS_WITH_IMM):
+            for op in (spec, slow):
+                with pytest.raises(ValueError, match=rf"^ops\[0\]: {name} "):
+                    kernels.plan([op])
+        else:
+            start = [kernels.FNV64_OFFSET if name == "fnv64" else 0]
+            assert kernels.fused(DATA, [spec], start) == kernels.fused(DATA, [slow], start)
+
+    @pytest.mark.parametrize(
+        "op",
+        [
+            *(
+                "md5",
+                "xor",
+                ("crc32c", 0),
+                ("xor", 256),
+                ("xor", -1),
+                ("xor", 2**70),
+                ("xor", 1.0),
+                ("xor", True),
+                ("xor",),
+            ),
+            *(("xor", 1, 2), ["xor", 1], {"op": "crc32c"}, b"crc32c", (b"xor", 1), None, 5),
+        ],
+    )
+    def test_other_forms_are_left_to_python_without_an_error(self, op):
+        for face in (None, "python"):
+            assert kernels.using(face).plan_plain(("crc32c", op)) is None
+
 
 needs_c = pytest.mark.skipif(kernels.native_error() is not None, reason=str(kernels.native_error()))
 
