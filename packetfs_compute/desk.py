@@ -224,7 +224,7 @@ class Desk:
         try:
             check_job_id(one.job_id)
             priority = integer(one.priority, "priority", 0, MAX_PRIORITY)
-            job = accept_job(one.job_id, one.program, one.policy, now)
+            job = accept_job(one.job_id, one.program, one.policy, now, scan=one.scan)
             window = {"window": checked_window(one.window)} if one.scan else {}
         except JobError as error:
             return error

@@ -12,6 +12,7 @@ from redis import RedisError
 
 from packetfs_compute.broker.outcome import PROGRESS
 from packetfs_compute.broker.results import ResultBackend
+from packetfs_compute.cache.redis import open_cache
 from packetfs_compute.celery import SUBMITTED_AT, app, current_settings, router_of
 from packetfs_compute.desk import Desk
 from packetfs_compute.errors import Cancelled
@@ -83,4 +84,4 @@ def _lease(task: JobTask) -> None:
 def _scanner(pid: int) -> Scanner:
     del pid  # a fork has no threads and must not share connections
     settings = current_settings()
-    return Scanner(settings, Desk(settings), router_of(settings), connect(settings))
+    return Scanner(settings, Desk(settings), router_of(settings), connect(settings), cache=open_cache(settings))

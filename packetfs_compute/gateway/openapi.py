@@ -126,6 +126,11 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
             "min_memory_mb": _maybe("integer", minimum=0, maximum=1 << 20),
             "trust": {"enum": ["any", "verified", "own", None]},
             "cache": _maybe("boolean", description="Whether values that are known already will do; true."),
+            "append_only": _maybe(
+                "boolean",
+                description="Of a scan: the object only ever grows at its end, so that an earlier version's values are "
+                "those of its head, once two windows are seen to be the same; false.",
+            ),
         },
         closed=True,
     ),
@@ -160,7 +165,11 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
             "submitted_at": _maybe("number", description="Unix seconds."),
             "program": _maybe("object"),
             "policy": _maybe("object"),
-            "result": _maybe("object", description="Of a job that is done: values, attempts, cost, timing."),
+            "result": _maybe(
+                "object",
+                description="Of a job that is done: values, attempts, cost, timing, whether they were known (`cached`). "
+                "Of a scan besides: how many bytes were (`cached_bytes`), and of which earlier version (`appended_to`).",
+            ),
             "error": _maybe("object", description="Of one that is not: its type, message and attempts."),
             "progress": _ref("Progress"),
         },
