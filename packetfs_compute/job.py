@@ -95,6 +95,8 @@ class Job:
     policy: Policy
     submitted_at: float | None = None
     trail: Trail = field(default_factory=Trail)
+    window_of: str | None = None
+    """The scan that it is a window of."""
 
     def queued_s(self, wall: float) -> float | None:
         """Return how long ago it was submitted; two hosts' clocks must not make that less than nothing."""
@@ -122,6 +124,7 @@ def accept_job(
     raw_trail: object = None,
     *,
     scan: bool = False,
+    window_of: object = None,
 ) -> Job:
     """Return the job of a program and a policy as JSON; raise the ``JobError`` that names what is wrong with them.
 
@@ -133,7 +136,8 @@ def accept_job(
         program, policy = parse_program(raw_program), parse_policy(raw_policy)
         if policy.append_only:
             _check_append_only(program.data_url, scan=scan)
-        return Job(job_id, program, policy, _moment(raw_submitted_at), trail)
+        whose = window_of if isinstance(window_of, str) else None
+        return Job(job_id, program, policy, _moment(raw_submitted_at), trail, whose)
     except JobError as error:
         error.details.update(job_id=job_id, attempts=trail.attempts)
         raise

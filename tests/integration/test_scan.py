@@ -397,7 +397,23 @@ def test_over_http(up: RunningSystem, nginx: Nginx, url: str) -> None:
             "Location"
         ]
         feed = http.pool.request("GET", f"{http.url}{where}/events", preload_content=False)
-        told = [json.loads(line[6:]) for line in feed if line.startswith(b"data: ")]
+        told, seen = list[Any](), list[Any]()
+        for line in feed:
+            if line.startswith(b"data: "):
+                told.append(json.loads(line[6:]))
+                if "progress" in told[-1]:
+                    seen = seen or http.get("/v1/overview").json["scans"]
+        (shown,) = [one for one in seen if where.endswith(one["job_id"])]
+        assert shown["progress"]["windows"] == 6
+
+        def recent() -> dict[str, Any]:
+            return {one["job_id"]: one for one in http.get("/v1/overview").json["recent"]}
+
+        wait_until(lambda: shown["job_id"] in recent(), "it is among the last jobs")
+        scan_row = recent()[shown["job_id"]]["scan"]
+        assert (scan_row["windows"], scan_row["bytes_processed"]) == (6, 12 * MIB)
+        assert not [one for one in recent() if one.startswith(f"{shown['job_id']}.")]
+        assert shown["job_id"] not in {one["job_id"] for one in http.get("/v1/overview").json["scans"]}
         assert {one["progress"]["bytes_total"] for one in told if "progress" in one} == {12 * MIB}
         assert given(told[-2]["result"]) == [zeros_crc32c(12 * MIB)]
 

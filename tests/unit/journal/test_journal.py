@@ -131,6 +131,21 @@ class TestTelling:
         assert abs(p99 / 0.2 - 1) <= ERROR
         assert reading.day["fly"].percentile_s(0.99) is None
 
+    def test_of_a_scans_windows_those_that_failed_are_told_of_and_all_are_counted(
+        self, journal: Journal, reader: JournalReader
+    ) -> None:
+        for job_id, error in (("s1.0", None), ("s1.1", SourceNotFound("404")), ("s1.2", None)):
+            window = Job(job_id, PROGRAM, Policy(), window_of="s1")
+            journal.finished(window, "fly", error, Course(None, 0.0, 0.5))
+        journal.scanned("s1", PROGRAM, None, SourceNotFound("404"), 2.0)
+        journal.scanned("s2", PROGRAM, {"cost_usd": 0.0, "attempts": [], "windows": 3}, None, 2.0)
+        journal.flush()
+        told = {one["job_id"]: (one["status"], one["window_of"], one["scan"] is None) for one in reader.read().jobs}
+        assert told == {
+            "s1.1": ("failed", "s1", True), "s1": ("failed", None, False), "s2": ("done", None, False)
+        }  # fmt: skip
+        assert (day(reader).done, day(reader).failed) == (2, {"source_not_found": 1})
+
     def test_an_attempt_that_opened_nothing_is_no_cause(self, journal: Journal, reader: JournalReader) -> None:
         journal.attempt(job(), BAD, Outcome(ok=False), opened=False)
         journal.flush()

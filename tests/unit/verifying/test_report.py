@@ -1,6 +1,7 @@
 """Reports: whole after every row, in three formats; gone on with after an end at any byte."""
 
 import csv
+import fcntl
 import json
 import stat
 import threading
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from support.untrusted import patient
 
 from packetfs_compute.errors import AlreadyRunning, ConfigurationError
-from packetfs_compute.verifying import Check, Row, open_report
+from packetfs_compute.verifying import Check, Report, Row, open_report
 from packetfs_compute.verifying.check import Status
 
 URL = "https://host/a"
@@ -153,6 +154,23 @@ class TestFormats:
 def test_a_name_says_the_format(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="does not say its format"):
         open_report(tmp_path / name, CHECKS)
+
+
+def test_a_report_that_is_replaced_before_it_is_locked_is_another_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real, others = tmp_path / "r.jsonl", fcntl.flock, list[Report]()
+
+    def flock(file: Any, how: int) -> None:
+        if not others:
+            monkeypatch.setattr(fcntl, "flock", real)
+            others.append(open_report(path, CHECKS))
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(AlreadyRunning):
+        open_report(path, CHECKS)
+    others[0].close()
 
 
 def test_of_many_that_begin_at_once_one_has_it(tmp_path: Path) -> None:
