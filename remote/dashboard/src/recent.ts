@@ -95,9 +95,8 @@ function line(job: Recent): HTMLTableRowElement {
 
 /** Say of a scan that it is one, and of a window whose it is. */
 function kind(job: Recent): HTMLElement | null {
-  if (job.window_of !== null) return make("small", { title: job.window_of }, "a scan's window");
-  if (job.scan === null) return null;
-  return make("small", {}, job.scan.windows ? `scan, ${plural(job.scan.windows, "window")}` : "scan");
+  if (job.window_of !== null) return make("small", { title: job.window_of }, "in a scan");
+  return job.scan === null ? null : make("small", {}, "scan");
 }
 
 function size(job: Recent): string {
