@@ -145,7 +145,7 @@ def accept_job(
 
 def _check_append_only(url: str, *, scan: bool) -> None:
     if not scan:
-        raise bad("policy.append_only", "is of scans", "leave it out, or scan the object", BadPolicy)
+        raise bad("policy.append_only", "is for scans alone", "leave it out, or scan the object", BadPolicy)
     if url.partition("://")[0].lower() not in ("http", "https", "s3"):
         raise bad(
             "policy.append_only", "is of objects whose values are kept, and a local file's are not",

@@ -1,7 +1,6 @@
 """``packetfs scan``: operations over a whole object, with a bar that shows how far they are."""
 
 import json
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -134,7 +133,10 @@ def _bar() -> Iterator[_Show]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[usd]}"),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    console = Console(stderr=True)
+    # A terminal that cannot move its cursor would get a line for each look.
+    able = console.is_terminal and not console.is_dumb_terminal
+    with Bar(*columns, console=console, transient=True, disable=not able) as bar:
         task = bar.add_task("", total=None, usd="")
 
         def show(told: Mapping[str, Any]) -> None:

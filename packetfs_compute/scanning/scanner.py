@@ -23,6 +23,7 @@ from packetfs_compute.errors import (
     JobError,
     NoSubstrate,
     PacketFSError,
+    RangeNotSatisfiable,
     SourceFailed,
 )
 from packetfs_compute.job import wanted_for
@@ -273,7 +274,7 @@ def scan_here(scan: Scan, settings: Settings, tell: Callable[[Progress], object]
 def _refuse_append_only(scan: Scan) -> None:
     if scan.policy.append_only:
         fix = "leave it out, or run it on a system, without --inline"
-        raise bad("policy.append_only", "is of scans that know of each other, and this one runs alone", fix, BadPolicy)
+        raise bad("policy.append_only", "is for scans that know of each other, and this one runs alone", fix, BadPolicy)
 
 
 def _chain_plan(scan: Scan, left: Plan) -> Plan:
@@ -351,6 +352,11 @@ def _probe(
             within = Deadline(deadline.clock() + budget_s, budget_s, deadline.clock, deadline.token)
             with open_source(wanted, within, settings) as stream:
                 return stream.object_size, stream.etag
+        except RangeNotSatisfiable as error:
+            size = error.details.get("object_size")
+            if size is None:
+                raise
+            raise beyond(replace(wanted, length=scan.program.length), size) from error  # it is not the one byte that is
         except JobError as error:
             tries += 1
             if tries > _SIZE_TRIES or not error.retryable:

@@ -81,13 +81,13 @@ function line(job: Recent): HTMLTableRowElement {
   return make(
     "tr",
     { class: "job" },
-    make("th", { scope: "row" }, button),
+    make("th", { scope: "row" }, button, kind(job)),
     make("td", { class: "n when" }, make("time")),
     make("td", {}, outcome),
     make("td", {}, job.substrate ?? "–", tries),
     make("td", { class: "n" }, seconds(job.total_s)),
     make("td", { class: "n wide" }, usd(job.cost_usd)),
-    make("td", { class: "wide" }, job.op, kind(job)),
+    make("td", { class: "wide" }, job.op),
     make("td", { class: "n wide" }, size(job)),
     make("td", { class: "wide url", title: job.data_url }, job.data_url),
   );

@@ -20,10 +20,17 @@ from packetfs_compute import worker
 from packetfs_compute.dispatch import Course
 from packetfs_compute.errors import BrokerUnavailable, Internal, JobError, SourceNotFound
 from packetfs_compute.job import Job
-from packetfs_compute.journal import Journal, JournalReader, open_journal, open_reader, writer
+from packetfs_compute.journal import Journal, JournalReader, ScanBoard, open_journal, open_reader, writer
 from packetfs_compute.journal.counts import Tally, summed
 from packetfs_compute.journal.histogram import ERROR
-from packetfs_compute.names import JOURNAL_DONE, JOURNAL_FAILED, JOURNAL_HOURS, JOURNAL_OPENED, JOURNAL_STEPS
+from packetfs_compute.names import (
+    JOURNAL_DONE,
+    JOURNAL_FAILED,
+    JOURNAL_HOURS,
+    JOURNAL_OPENED,
+    JOURNAL_SCAN,
+    JOURNAL_STEPS,
+)
 from packetfs_compute.program import Op, Program
 from packetfs_compute.result import Attempt
 from packetfs_compute.routing import Outcome, Policy
@@ -405,7 +412,14 @@ def test_the_script_asks_nothing_that_the_shipped_rights_refuse(redis_client: An
         ends(journal)
         ends(journal, error=Internal("no"))
         assert journal.flush()
-        assert JournalReader(client).read().day["fly"].done == 1
+        board = ScanBoard(client)
+        for job_id in ("s1", "s2"):
+            board.tell(job_id, PROGRAM, 1.0, {})
+        board.end("s1")
+        reading = JournalReader(client).read()
+        assert (reading.day["fly"].done, [one["job_id"] for one in reading.scans]) == (1, ["s2"])
+        client.delete(f"{JOURNAL_SCAN}s2")
+        assert JournalReader(client).read().scans == ()
     finally:
         redis_client.execute_command("ACL", "DELUSER", "journal")
     assert writer.MOST_JOBS == 50
