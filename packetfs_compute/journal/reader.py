@@ -82,7 +82,7 @@ class JournalReader:
             begun=float((step - STEPS) * STEP_S),
             steps=self._steps.known(),
             day=summed([*self._hours.known(), this_hour]),
-            jobs=_last(map(json.loads, done), map(json.loads, failed)),
+            jobs=_last(map(_job, done), map(_job, failed)),
             opened={name.decode(): json.loads(cause) for name, cause in opened.items()},
             scans=tuple(running(self._client)),
         )
@@ -125,6 +125,11 @@ def _last(done: Iterable[dict[str, Any]], failed: Iterable[dict[str, Any]]) -> t
     kept = failures[:_FAILURES]
     others = _newest([*done, *failures[_FAILURES:]])
     return tuple(_newest([*kept, *others[: MOST_JOBS - len(kept)]]))
+
+
+def _job(line: bytes) -> dict[str, Any]:
+    """Return a job that was told of, with what an earlier version did not tell."""
+    return {"cached": False, "window_of": None, "scan": None, **json.loads(line)}
 
 
 def _newest(jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

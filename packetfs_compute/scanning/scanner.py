@@ -112,6 +112,7 @@ class Scanner:
             else:
                 plan, terms = self._planned(scan, plan, memory, found, deadline)
                 self._kept(lambda: state.begin(plan, found.head, found.anew), deadline)
+                self._kept(lambda: state.keep_tally(found.tally), deadline)  # what the proof has cost
                 done = self._done(scan, plan, terms, found, state, deadline, tell)
                 memory.keep(_with_head(plan, scan), done)
             total_s = (queued_s or 0.0) + self.clock() - started_s
