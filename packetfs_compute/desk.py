@@ -37,6 +37,7 @@ from packetfs_compute.names import (
     MAX_PRIORITY,
     QUEUE_PREFIX,
     REPLY_FLAG,
+    SCAN_HEADER,
     SCAN_TASK,
     task_of,
 )
@@ -69,6 +70,8 @@ class Submission:
     """Whether it is split into windows."""
     window: object = None
     """How wide they are to be, in bytes; ``None`` to have that chosen."""
+    window_of: str | None = None
+    """The scan that it is a window of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class _Accepted:
     policy: dict[str, Any] | None
     priority: int
     record: str
+    window_of: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +228,14 @@ class Desk:
         try:
             check_job_id(one.job_id)
             priority = integer(one.priority, "priority", 0, MAX_PRIORITY)
-            job = accept_job(one.job_id, one.program, one.policy, now)
+            job = accept_job(one.job_id, one.program, one.policy, now, scan=one.scan)
             window = {"window": checked_window(one.window)} if one.scan else {}
         except JobError as error:
             return error
         policy = _wishes(job.policy)
         asked = {**job.program.to_wire(), **window}
         record = known_record(asked, policy, job.submitted_at or 0.0)
-        return _Accepted(job, SCAN_TASK if one.scan else _PROGRAM_TASK, asked, policy, priority, record)
+        return _Accepted(job, SCAN_TASK if one.scan else _PROGRAM_TASK, asked, policy, priority, record, one.window_of)
 
     def _claimed(self, accepted: Sequence[_Accepted]) -> list[tuple[bool, _Seen]]:
         """Claim each job's id; return whether it is to be published, and what is kept of it."""
@@ -251,13 +255,15 @@ class Desk:
         """Publish jobs whose ids are claimed, those of a task and priority together; return which cannot be sent."""
         refused: dict[str, JobError] = {}
         try:
-            for task, priority in sorted({(one.task, one.priority) for one in jobs}):
+            for alike in dict.fromkeys((one.task, one.priority, one.window_of) for one in jobs):
+                task, priority, scan = alike
                 given = [
                     (one.job, {**one.asked, "policy": one.policy})
                     for one in jobs
-                    if (one.task, one.priority) == (task, priority)
+                    if (one.task, one.priority, one.window_of) == alike
                 ]
-                sending = publication(task, given, now, {REPLY_FLAG: True}, priority)
+                headers = {REPLY_FLAG: True} if scan is None else {REPLY_FLAG: True, SCAN_HEADER: scan}
+                sending = publication(task, given, now, headers, priority)
                 try:
                     sending.start()
                     sending.finish()

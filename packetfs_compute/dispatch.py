@@ -140,7 +140,7 @@ class Dispatcher:
             course.total_s = (queued_s or 0.0) + self.clock() - started
             result = job_result(
                 job.id, job.program, answer, trail.attempts, cost_usd=trail.spent_usd, queued_s=trail.queued_s,
-                total_s=course.total_s, cached_from=known.values[0].substrate if known else None,
+                total_s=course.total_s, cached_from=known.values[0].places[0] if known else None,
             )  # fmt: skip
         for observer in self.observers:
             observer.finished(job, substrate_name, None, course)

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from packetfs_compute.errors import JobError, error_class
+from packetfs_compute.errors import BadPolicy, JobError, error_class
 from packetfs_compute.program import Program, parse_program
 from packetfs_compute.result import Attempt
 from packetfs_compute.routing import Policy, Wanted, locality, parse_policy
 from packetfs_compute.routing.recovery import MAX_ATTEMPTS, Failed
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources.presigned import is_presigned
+from packetfs_compute.validation import bad
 
 __all__ = ["Job", "Trail", "accept_job", "wanted_for"]
 
@@ -94,6 +95,8 @@ class Job:
     policy: Policy
     submitted_at: float | None = None
     trail: Trail = field(default_factory=Trail)
+    window_of: str | None = None
+    """The scan that it is a window of."""
 
     def queued_s(self, wall: float) -> float | None:
         """Return how long ago it was submitted; two hosts' clocks must not make that less than nothing."""
@@ -114,18 +117,40 @@ def wanted_for(
 
 
 def accept_job(
-    job_id: str, raw_program: object, raw_policy: object, raw_submitted_at: object = None, raw_trail: object = None
+    job_id: str,
+    raw_program: object,
+    raw_policy: object,
+    raw_submitted_at: object = None,
+    raw_trail: object = None,
+    *,
+    scan: bool = False,
+    window_of: object = None,
 ) -> Job:
     """Return the job of a program and a policy as JSON; raise the ``JobError`` that names what is wrong with them.
 
-    A submission time or a trail that makes no sense is as good as none: they are headers, not the caller's input.
+    ``scan``: it is to be split into windows. A submission time or a trail that makes no sense is as good as none: they are
+    headers, not the caller's input.
     """
     trail = Trail.from_header(raw_trail)
     try:
-        return Job(job_id, parse_program(raw_program), parse_policy(raw_policy), _moment(raw_submitted_at), trail)
+        program, policy = parse_program(raw_program), parse_policy(raw_policy)
+        if policy.append_only:
+            _check_append_only(program.data_url, scan=scan)
+        whose = window_of if isinstance(window_of, str) else None
+        return Job(job_id, program, policy, _moment(raw_submitted_at), trail, whose)
     except JobError as error:
         error.details.update(job_id=job_id, attempts=trail.attempts)
         raise
+
+
+def _check_append_only(url: str, *, scan: bool) -> None:
+    if not scan:
+        raise bad("policy.append_only", "is for scans alone", "leave it out, or scan the object", BadPolicy)
+    if url.partition("://")[0].lower() not in ("http", "https", "s3"):
+        raise bad(
+            "policy.append_only", "is of objects whose values are kept, and a local file's are not",
+            "leave it out, or give its URL (http, https, s3)", BadPolicy,
+        )  # fmt: skip
 
 
 def _moment(raw: object) -> float | None:

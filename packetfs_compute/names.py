@@ -101,6 +101,10 @@ JOURNAL_DONE: Final = "packetfs:journal:done"
 """The last jobs that were done: a list of JSON objects, the newest first."""
 JOURNAL_FAILED: Final = "packetfs:journal:failed"
 """The last that failed."""
+JOURNAL_SCANS: Final = "packetfs:journal:scans"
+"""Scans that run, or have not said that they ended (a set of ids)."""
+JOURNAL_SCAN: Final = "packetfs:journal:scan:"
+"""How far each is (JSON), for as long as somebody says so."""
 JOURNAL_OPENED: Final = "packetfs:journal:opened"
 """What opened each substrate's breaker last (a hash of JSON objects)."""
 
@@ -133,6 +137,9 @@ SCAN_STATE: Final = "packetfs:scan:"
 
 REPLY_FLAG: Final = "packetfs_reply"
 """The message header of a job that came in by the desk: its end is written to :data:`JOBS_RESULTS` too."""
+
+SCAN_HEADER: Final = "packetfs_scan"
+"""The message header of a scan's window: the scan's id."""
 
 LEDGER_FLAG: Final = "packetfs_ledger"
 """The message header that keeps a job out of the ledger where it is false; also the transport option that keeps one."""

@@ -39,7 +39,7 @@ from packetfs_compute.names import QUEUE_PREFIX, SCANS, SCANS_QUEUE, TASK_PREFIX
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_fleet, substrate_names
 
-__all__ = ["PULSE_TTL_S", "Leases", "Pulse", "current_dispatcher", "substrate_of_queue"]
+__all__ = ["PULSE_TTL_S", "Leases", "Pulse", "current_dispatcher", "current_journal", "substrate_of_queue"]
 
 _RENEW_S: Final = 1.0
 """Often for a lease, which lives for fifteen; but a cancelled job is not to compute for longer than this."""
@@ -177,6 +177,11 @@ def _dispatcher(pid: int, settings: Settings) -> Dispatcher:
         lambda leased, outcome, now: errands.put(errands.Errand(*fleet.recording(leased, outcome, now))),
         cache=open_cache(settings, lambda *script: errands.put(errands.Errand(*script))),
     )  # fmt: skip
+
+
+def current_journal() -> Journal:
+    """Return this process's journal."""
+    return _journal(os.getpid(), current_settings())
 
 
 @functools.lru_cache(maxsize=4)

@@ -14,7 +14,7 @@ from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.celery import SUBMITTED_AT, TRAIL
 from packetfs_compute.errors import BadProgram, BrokerUnavailable, Cancelled, JobError
 from packetfs_compute.job import accept_job
-from packetfs_compute.names import LEDGER_FLAG, LOCAL, queue_of
+from packetfs_compute.names import LEDGER_FLAG, LOCAL, SCAN_HEADER, queue_of
 from packetfs_compute.result import JobResult
 from packetfs_compute.routing.recovery import Again
 from packetfs_compute.worker import current_dispatcher, substrate_of_queue
@@ -94,7 +94,8 @@ def run(task: JobTask, raw_program: dict[str, Any], raw_policy: object) -> JobRe
     if (request.delivery_info or {}).get("redelivered") and is_finished(task):
         raise Ignore  # a copy of a message whose job was done meanwhile
     raw_trail = getattr(request, TRAIL, None)
-    job = accept_job(str(request.id), raw_program, raw_policy, getattr(request, SUBMITTED_AT, None), raw_trail)
+    submitted_at, window_of = getattr(request, SUBMITTED_AT, None), getattr(request, SCAN_HEADER, None)
+    job = accept_job(str(request.id), raw_program, raw_policy, submitted_at, raw_trail, window_of=window_of)
     dispatcher = current_dispatcher()
     if request.called_directly or request.is_eager:
         return dispatcher.run_here(job, LOCAL)

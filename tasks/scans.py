@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -12,16 +13,18 @@ from redis import RedisError
 
 from packetfs_compute.broker.outcome import PROGRESS
 from packetfs_compute.broker.results import ResultBackend
+from packetfs_compute.cache.redis import open_cache
 from packetfs_compute.celery import SUBMITTED_AT, app, current_settings, router_of
 from packetfs_compute.desk import Desk
-from packetfs_compute.errors import Cancelled
+from packetfs_compute.errors import Cancelled, JobError
 from packetfs_compute.fleet import LEASE_S, Leased
+from packetfs_compute.journal import ScanBoard, open_board
 from packetfs_compute.names import SCAN_TASK, SCANS
 from packetfs_compute.scanning.request import accept_scan
 from packetfs_compute.scanning.scanner import Scanner, scan_here
 from packetfs_compute.scanning.state import connect
 from packetfs_compute.scanning.tally import Progress, ScanResult
-from packetfs_compute.worker import current_dispatcher
+from packetfs_compute.worker import current_dispatcher, current_journal
 from tasks.base import JobTask, is_finished
 
 __all__ = ["scan"]
@@ -58,17 +61,32 @@ def _run(task: JobTask, raw: Mapping[str, Any], window: object, policy: object) 
     if request.called_directly or request.is_eager:
         return scan_here(asked, current_settings())
 
+    since, board = time.time(), _board(os.getpid())
+
     def tell(progress: Progress) -> None:
         with suppress(RedisError, OSError, KombuError):  # news of a second, not worth the scan
             task.update_state(state=PROGRESS, meta=cast("_Json", progress))
+        board.tell(asked.id, asked.program, asked.submitted_at or since, cast("_Json", progress))
 
     _lease(task)
+    result: ScanResult | None = None
+    error: JobError | None = None
     try:
         with current_dispatcher().hold(Leased(SCANS, asked.id)):
-            return _scanner(os.getpid()).run(asked, tell)
-    except Cancelled as error:
+            result = _scanner(os.getpid()).run(asked, tell)
+            return result
+    except Cancelled as cancelled:
+        error = cancelled
         task.backend.mark_as_revoked(asked.id, error.message, request)  # it is already, but a chord has not counted it
         raise Ignore from error
+    except JobError as failed:
+        error = failed
+        raise
+    finally:
+        board.end(asked.id)
+        if result is not None or error is not None:  # else somebody else goes on with it
+            total_s = time.time() - (asked.submitted_at or since)
+            current_journal().scanned(asked.id, asked.program, result if error is None else None, error, total_s)
 
 
 def _lease(task: JobTask) -> None:
@@ -80,7 +98,13 @@ def _lease(task: JobTask) -> None:
 
 
 @functools.lru_cache(maxsize=1)
+def _board(pid: int) -> ScanBoard:
+    del pid  # as below
+    return open_board(current_settings())
+
+
+@functools.lru_cache(maxsize=1)
 def _scanner(pid: int) -> Scanner:
     del pid  # a fork has no threads and must not share connections
     settings = current_settings()
-    return Scanner(settings, Desk(settings), router_of(settings), connect(settings))
+    return Scanner(settings, Desk(settings), router_of(settings), connect(settings), cache=open_cache(settings))

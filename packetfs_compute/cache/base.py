@@ -11,23 +11,33 @@ the object's URL and its ETag; ``policy.cache`` false neither asks for a job's v
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from packetfs_compute.program import Op, Program
 from packetfs_compute.sources.presigned import canonical_url
 
-__all__ = ["Kept", "Known", "ResultCache", "cache_key", "kept_of", "op_key"]
+__all__ = ["NOTED", "Kept", "Known", "ResultCache", "cache_key", "kept_of", "note_field", "notes_key", "op_key"]
+
+NOTED: Final = "last"
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One value as it is kept: ``value`` as the kernels give it, and where it was computed."""
+    """One value as it is kept: ``value`` as the kernels give it, and where it was computed.
+
+    ``substrate`` is the places' names with commas between them, where a scan was computed on several.
+    """
 
     value: int
     substrate: str
     region: str
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names of all places that it came from."""
+        return tuple(self.substrate.split(","))
 
     def to_text(self) -> str:
         """Return it on one line."""
@@ -51,7 +61,7 @@ class Known:
     @property
     def places(self) -> frozenset[str]:
         """Return the names of all places that it came from."""
-        return frozenset(kept.substrate for kept in self.values)
+        return frozenset(name for kept in self.values for name in kept.places)
 
     def answer(self) -> dict[str, Any]:
         """Return it as a successful answer of the wire that took no time."""
@@ -84,6 +94,15 @@ class ResultCache(Protocol):
         An answer with no strong ETag or no size is let go. ``sure`` values replace what is kept; others only add to it.
         """
 
+    def note(self, program: Program, texts: Sequence[str]) -> None:
+        """Note a text for each op of ``program``, in place of what was noted before.
+
+        It is noted of the object whatever its version, and of all ranges with the program's first byte.
+        """
+
+    def noted(self, program: Program) -> tuple[str, ...] | None:
+        """Return what was noted last for each op of ``program``; ``None`` where that is not known of every one."""
+
 
 def cache_key(url: str, etag: str, store: str | None = None) -> str | None:
     """Return the name of one version of the object at ``url``: 64 hex digits; ``None`` where nothing is to be kept of it.
@@ -100,6 +119,16 @@ def cache_key(url: str, etag: str, store: str | None = None) -> str | None:
         return None
     # No ETag has a line break in it, so that no two pairs make one text.
     return hashlib.sha256(f"{name}\n{etag}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def notes_key(url: str, store: str | None = None) -> str | None:
+    """Return the name of an object's notes, as :func:`cache_key` does of a version; no ETag is without its quotes."""
+    return cache_key(url, "", store)
+
+
+def note_field(program: Program, op: Op) -> str:
+    """Return under which name an op's note is kept: as a value is, with a word in place of the range's length."""
+    return f"{program.offset}:{NOTED}:{op_key(op)}"
 
 
 def op_key(op: Op) -> str:

@@ -1,7 +1,8 @@
 """The cache in Redis, which a fleet shares: one round trip to ask, one to keep.
 
 Keys: ``packetfs:cache:object:DIGEST`` is what is known of one version of an object (a hash: its size, and each value under
-its range and operation), ``packetfs:cache:objects`` names all of them by when they were last written to,
+its range and operation), or what is noted of an object whatever its version (a text, likewise, of a kilobyte or two at
+most); ``packetfs:cache:objects`` names all of them by when they were last written to,
 ``packetfs:cache:counts`` says how many values each holds, and all. When there are too many, the objects that were written
 to longest ago go, whole. One object holds at most half of them.
 
@@ -9,14 +10,14 @@ While Redis is away nothing is known, and for some seconds nobody waits to be to
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from itertools import chain
 from typing import Any, Final
 
 import redis
 
-from packetfs_compute.cache.base import Kept, Known, cache_key, kept_of, op_key
+from packetfs_compute.cache.base import NOTED, Kept, Known, cache_key, kept_of, note_field, notes_key, op_key
 from packetfs_compute.names import CACHE_COUNTS, CACHE_OBJECT, CACHE_OBJECTS
 from packetfs_compute.program import Program
 from packetfs_compute.settings import Settings
@@ -76,7 +77,24 @@ class RedisCache:
         key = None if etag is None or size is None else cache_key(program.data_url, etag, self._store)
         if key is None or not self._entries:
             return
-        values = kept_of(program, answer, substrate)
+        self._put(key, size, kept_of(program, answer, substrate), sure=sure)
+
+    def note(self, program: Program, texts: Sequence[str]) -> None:
+        """Note a text for each op: kept, counted and let go as values are."""
+        key = notes_key(program.data_url, self._store)
+        if key is not None and self._entries:
+            names = [note_field(program, op) for op in program.ops]
+            self._put(key, 0, dict(zip(names, texts, strict=True)), sure=True)
+
+    def noted(self, program: Program) -> tuple[str, ...] | None:
+        """Return what was noted last."""
+        key = notes_key(program.data_url, self._store)
+        if key is None or not self._entries:
+            return None
+        found = self._asked(self._look, [CACHE_OBJECT + key], [program.offset, NOTED, *map(op_key, program.ops)])
+        return tuple(one.decode() for one in found[1:]) if found else None
+
+    def _put(self, key: str, size: int, values: Mapping[str, str], *, sure: bool) -> None:
         keys = [CACHE_OBJECT + key, CACHE_OBJECTS, CACHE_COUNTS]
         arguments = [
             key,

@@ -1,7 +1,6 @@
 """``packetfs scan``: operations over a whole object, with a bar that shows how far they are."""
 
 import json
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +44,9 @@ _Show = Callable[[Mapping[str, Any]], None]
 @click.option(
     "--policy", type=POLICY, multiple=True, help="KEY=VALUE (repeatable) or JSON, for all of it: max_cost_usd=1."
 )
+@click.option(
+    "--append-only", is_flag=True, help="The object only ever grows at its end: read no more of it than is new."
+)
 @click.option("--inline", is_flag=True, help="Compute in this process, with no broker.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def scan(
@@ -52,6 +54,7 @@ def scan(
     ops: tuple[dict[str, Any], ...],
     window: int | None,
     policy: tuple[dict[str, Any], ...],
+    append_only: bool,
     inline: bool,
     as_json: bool,
     **span: Any,
@@ -70,12 +73,13 @@ def scan(
     if path is not None:  # what is started here may read what the user names
         settings = replace(settings, file_roots=(*settings.file_roots, path.parent))
     program = {"data_url": source if path is None else str(path), "ops": list(ops), **span}
-    asked = accept_scan("scan", program, policy_of(policy), window)  # so that a mistake is told at once
+    wishes = policy_of((*policy, {"append_only": True}) if append_only else policy)
+    asked = accept_scan("scan", program, wishes, window)  # so that a mistake is told at once
     with interruptible(), _bar() as show:
         if inline:
             result: Mapping[str, Any] = scan_here(asked, settings, show)
         else:
-            result = _submit_and_wait(settings, program, window, policy_of(policy), show)
+            result = _submit_and_wait(settings, program, window, wishes, show)
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -129,7 +133,10 @@ def _bar() -> Iterator[_Show]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[usd]}"),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    console = Console(stderr=True)
+    # A terminal that cannot move its cursor would get a line for each look.
+    able = console.is_terminal and not console.is_dumb_terminal
+    with Bar(*columns, console=console, transient=True, disable=not able) as bar:
         task = bar.add_task("", total=None, usd="")
 
         def show(told: Mapping[str, Any]) -> None:
@@ -150,12 +157,18 @@ def _values(result: Mapping[str, Any]) -> list[str]:
 def _details(result: Mapping[str, Any]) -> str:
     count, total_s = result["bytes_processed"], result["timing"]["total_s"]
     shares = sorted(result["substrates"].items(), key=lambda share: -share[1])
+    if result["cached"]:
+        places = ", ".join(name for name, _ in shares)
+        return f"{bytes_text(count)} from the cache, computed before on {places}; {seconds_text(total_s)}, nothing was read"
     places = ", ".join(f"{name} {bytes_text(share)}" for name, share in shares) or "nowhere"
     failed = sum(1 for attempt in result["attempts"] if not attempt["ok"])
+    windows = result["windows"]
     return (
-        f"{bytes_text(count)} in {result['windows']} windows on {places}, "
+        f"{bytes_text(count)} in {windows} window{'' if windows == 1 else 's'} on {places}, "
         f"{seconds_text(total_s)} ({rate_text(count, total_s)} MB/s), {usd_text(result['cost_usd'])}"
-        + (f", {bytes_text(result['cached_bytes'])} known already" if result["cached_bytes"] else "")
+        + (f", {bytes_text(result['cached_bytes'])} from the cache" if result["cached_bytes"] else "")
+        + (f", appended to {result['appended_to']}" if result["appended_to"] else "")
         + (f", {failed} attempts failed" if failed else "")
+        + (f"; nothing of an earlier version was used: {result['anew']}" if result["anew"] else "")
         + ("" if result["pinned"] else "; the source names no version: nothing proves that all of it is of one")
     )

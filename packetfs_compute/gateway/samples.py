@@ -151,6 +151,16 @@ OVERVIEW: Final[dict[str, Any]] = {
         "p50_s": [0.0119, None, 0.0119],
         "p95_s": [0.0119, None, 0.0141],
     },
+    "scans": [
+        {
+            "job_id": "s1",
+            "op": "program",
+            "data_url": "https://host.example/object",
+            "length": None,
+            "since": 1764000050.25,
+            "progress": SCANNING["progress"],
+        }
+    ],
     "recent": [
         {
             "job_id": "j1",
@@ -179,6 +189,8 @@ OVERVIEW: Final[dict[str, Any]] = {
                     }
                 ],
             },
+            "window_of": None,
+            "scan": None,
         }
     ],
     "browsers": None,

@@ -46,6 +46,7 @@ def overview_document(
         "status": report["status"],
         "substrates": [_substrate(member, reading, window, consumers, now) for member in members],
         "series": _series(reading, [member.place.name for member in members]),
+        "scans": list(reading.scans),
         "recent": list(reading.jobs),
         "browsers": None if browsers is None else dict(browsers),
         "links": {"flower": flower, "docs": "/docs", "metrics": "/metrics"},

@@ -14,6 +14,7 @@ import redis
 
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.journal.counts import Tally, summed, tallies
+from packetfs_compute.journal.scans import running
 from packetfs_compute.journal.writer import HOURS, MOST_JOBS, STEP_S
 from packetfs_compute.names import JOURNAL_DONE, JOURNAL_FAILED, JOURNAL_HOURS, JOURNAL_OPENED, JOURNAL_STEPS
 from packetfs_compute.settings import Settings
@@ -42,6 +43,8 @@ class Reading:
     """The last that ended, the newest first."""
     opened: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What opened each substrate's breaker last."""
+    scans: tuple[dict[str, Any], ...] = ()
+    """Those that run, the latest first."""
 
 
 class JournalReader:
@@ -79,8 +82,9 @@ class JournalReader:
             begun=float((step - STEPS) * STEP_S),
             steps=self._steps.known(),
             day=summed([*self._hours.known(), this_hour]),
-            jobs=_last(map(json.loads, done), map(json.loads, failed)),
+            jobs=_last(map(_job, done), map(_job, failed)),
             opened={name.decode(): json.loads(cause) for name, cause in opened.items()},
+            scans=tuple(running(self._client)),
         )
 
 
@@ -121,6 +125,11 @@ def _last(done: Iterable[dict[str, Any]], failed: Iterable[dict[str, Any]]) -> t
     kept = failures[:_FAILURES]
     others = _newest([*done, *failures[_FAILURES:]])
     return tuple(_newest([*kept, *others[: MOST_JOBS - len(kept)]]))
+
+
+def _job(line: bytes) -> dict[str, Any]:
+    """Return a job that was told of, with what an earlier version did not tell."""
+    return {"cached": False, "window_of": None, "scan": None, **json.loads(line)}
 
 
 def _newest(jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -22,8 +22,9 @@ from packetfs_compute.dispatch import Course
 from packetfs_compute.errors import JobError
 from packetfs_compute.job import Job
 from packetfs_compute.journal.counts import count_attempt, count_job
-from packetfs_compute.journal.ended import Ended, shown
+from packetfs_compute.journal.ended import Ended, EndedScan, shown
 from packetfs_compute.names import JOURNAL_DONE, JOURNAL_FAILED, JOURNAL_HOURS, JOURNAL_OPENED, JOURNAL_STEPS
+from packetfs_compute.program import Program
 from packetfs_compute.result import Attempt
 from packetfs_compute.routing import Outcome
 from packetfs_compute.routing.recovery import Again
@@ -57,8 +58,8 @@ class _Batch:
 
     begun: float
     counts: Counter[str] = field(default_factory=Counter)
-    done: deque[Ended] = field(default_factory=lambda: deque(maxlen=_MOST_DONE))
-    failed: deque[Ended] = field(default_factory=lambda: deque(maxlen=_MOST_FAILED))
+    done: deque[Ended | EndedScan] = field(default_factory=lambda: deque(maxlen=_MOST_DONE))
+    failed: deque[Ended | EndedScan] = field(default_factory=lambda: deque(maxlen=_MOST_FAILED))
     opened: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -128,9 +129,19 @@ class Journal:
 
         def note(batch: _Batch) -> None:
             count_job(batch.counts, substrate, None if error is None else error.type, cached=course.cached)
-            (batch.done if error is None else batch.failed).append(ended)
+            if error is not None:
+                batch.failed.append(ended)
+            elif job.window_of is None:  # its scan tells of them all
+                batch.done.append(ended)
 
         self._note(note)
+
+    def scanned(
+        self, job_id: str, program: Program, result: Mapping[str, Any] | None, error: JobError | None, total_s: float
+    ) -> None:
+        """A scan has ended, with a result or an error. What it did is counted by its windows."""
+        ended = EndedScan(job_id, program, result, error, self._wall(), total_s)
+        self._note(lambda batch: (batch.done if error is None else batch.failed).append(ended))
 
     def opened(self, substrate: str, error: str, message: str) -> None:
         """A substrate's breaker has opened, because of an attempt's ``error`` or of a ``probe``."""

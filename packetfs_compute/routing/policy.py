@@ -31,6 +31,8 @@ class Policy:
     trust: Trust = "any"
     cache: bool = True
     """Whether values that are known already will do, and what is computed may be kept."""
+    append_only: bool = False
+    """Of a scan: whether the object only ever grows at its end, so that an earlier version's values are its head's."""
 
 
 _ANY: Final = Policy()
@@ -52,12 +54,16 @@ def parse_policy(raw: object) -> Policy:
             parsed[name] = _names(value, f"policy.{name}")
         elif name == "min_memory_mb":
             parsed[name] = integer(value, "policy.min_memory_mb", 0, 1 << 20, BadPolicy)
-        elif name == "cache":
-            parsed[name] = _flag(value, "policy.cache")
+        elif name in ("cache", "append_only"):
+            parsed[name] = _flag(value, f"policy.{name}")
         elif name == "deadline_s":
             parsed[name] = _number(value, "policy.deadline_s", 0.001, MAX_TIMEOUT_MS / 1000)
         else:
             parsed[name] = _number(value, f"policy.{name}", 0, 1e6)
+    if parsed.get("append_only") and not parsed.get("cache", True):
+        raise bad(
+            "policy.append_only", "stands beside policy.cache false", "leave one out: it goes by the cache", BadPolicy
+        )
     return Policy(**parsed)
 
 

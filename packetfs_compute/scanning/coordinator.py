@@ -338,7 +338,7 @@ class Coordinator:
     def _job(self, window: Window, job_id: str, extra: Mapping[str, Any]) -> Submission:
         seeds = self.parts[window.number - 1].values if self._scan.chained and window.number else None
         program = window_program(self._scan, self._plan, window, seeds)
-        return Submission(job_id, program, {**self._terms.policy, **extra})
+        return Submission(job_id, program, {**self._terms.policy, **extra}, window_of=self._scan.id)
 
     def _report(self, *, last: bool = False) -> None:
         now = self._clock()

@@ -42,5 +42,5 @@ def accept_scan(
     scan_id: str, program: Mapping[str, Any], policy: object, window: object, submitted_at: object = None
 ) -> Scan:
     """Return the scan of untrusted JSON; raise the ``JobError`` that names what is wrong with it."""
-    job = accept_job(scan_id, program, policy, submitted_at)
+    job = accept_job(scan_id, program, policy, submitted_at, scan=True)
     return Scan(scan_id, job.program, job.policy, checked_window(window), job.submitted_at)

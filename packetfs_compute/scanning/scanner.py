@@ -3,35 +3,46 @@
 A scan whose bytes must be seen in order is a chain. Where the router would run its windows on this machine, they are read
 here, ahead, and all ops run over them in one pass; anywhere else they run one after the other, each from the value of the
 one before.
+
+What is known beforehand (:mod:`packetfs_compute.scanning.recall`) is not run at all; where that is the range's head, the
+plan is of its tail alone.
 """
 
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
+from packetfs_compute.cache import ResultCache
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import (
+    BadPolicy,
     BrokerUnavailable,
     JobError,
     NoSubstrate,
     PacketFSError,
+    RangeNotSatisfiable,
     SourceFailed,
 )
 from packetfs_compute.job import wanted_for
 from packetfs_compute.names import LOCAL
 from packetfs_compute.routing import Decision, Policy, Survey, Wanted
 from packetfs_compute.scanning.chain import CHAIN_WINDOW, RING_BYTES, read_window, run_chain
-from packetfs_compute.scanning.combine import combined
+from packetfs_compute.scanning.combine import joined
 from packetfs_compute.scanning.coordinator import Coordinator, Terms, WindowDesk
+from packetfs_compute.scanning.memory import Done, Memory
 from packetfs_compute.scanning.plan import Plan, Rate, Window, plan_of, window_for
+from packetfs_compute.scanning.proof import disproved
+from packetfs_compute.scanning.recall import Head, Marker, onward
 from packetfs_compute.scanning.request import Scan
 from packetfs_compute.scanning.state import Found, ScanState
 from packetfs_compute.scanning.tally import Part, Progress, ScanResult, Speed, scan_result
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources import RangeRequest, open_source
 from packetfs_compute.sources.ranges import beyond
+from packetfs_compute.validation import bad
 
 __all__ = ["Planner", "Scanner", "scan_here"]
 
@@ -72,6 +83,8 @@ class Scanner:
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     sleep: Callable[[float], object] = time.sleep
+    cache: ResultCache | None = None
+    rng: random.Random = field(default_factory=random.Random)
 
     def run(self, scan: Scan, tell: Callable[[Progress], object]) -> ScanResult:
         """Run ``scan``, or what of it is not done yet, and return its result; ``tell`` hears of progress.
@@ -88,17 +101,25 @@ class Scanner:
             found = self._kept(state.found, deadline)
             if found.result is not None:
                 return found.result
-            plan, terms = self._planned(scan, found, deadline)
-            self._kept(lambda: state.begin(plan), deadline)
-            if plan.chained_here:
-                part = _chain(scan, plan, found, deadline, self.settings, state, tell)
-                parts, values = [part] if part.byte_count else [], part.values
+            with suppress(PacketFSError):
+                self.planner.refresh()  # else it decides by what the places declare
+            memory = Memory(scan, self.cache, self.planner, self.rng)
+            plan = found.plan or _whole(scan, deadline, self.settings, self.sleep)
+            known = None if found.plan else memory.known(plan)
+            if known is not None:
+                done = Done.before(known, plan)
+                self._kept(lambda: state.begin(plan), deadline)
             else:
-                coordinator = Coordinator(scan, plan, found, terms, self.desk, state, deadline, tell, self.sleep)
-                parts = coordinator.run()
-                values = tuple(combined(scan.program.ops, ((part.values, part.byte_count) for part in parts)))
+                plan, terms = self._planned(scan, plan, memory, found, deadline)
+                self._kept(lambda: state.begin(plan, found.head, found.anew), deadline)
+                self._kept(lambda: state.keep_tally(found.tally), deadline)  # what the proof has cost
+                done = self._done(scan, plan, terms, found, state, deadline, tell)
+                memory.keep(_with_head(plan, scan), done)
             total_s = (queued_s or 0.0) + self.clock() - started_s
-            result = scan_result(scan, plan, values, parts, found.tally, queued_s=queued_s, total_s=total_s)
+            result = scan_result(
+                scan, plan, done.values, done.parts, found.tally,
+                queued_s=queued_s, total_s=total_s, head=found.head, anew=found.anew,
+            )  # fmt: skip
             self._kept(lambda: state.finish(plan, result), deadline)
         except JobError as error:
             error.details.setdefault("attempts", [])
@@ -115,17 +136,15 @@ class Scanner:
             except BrokerUnavailable:
                 self.sleep(_AWAY_S)
 
-    def _planned(self, scan: Scan, found: Found, deadline: Deadline) -> tuple[Plan, Terms]:
+    def _planned(self, scan: Scan, whole: Plan, memory: Memory, found: Found, deadline: Deadline) -> tuple[Plan, Terms]:
         """Return the plan, the one that is kept where there is one, and how its windows are to be run."""
-        with suppress(PacketFSError):
-            self.planner.refresh()  # else it decides by what the places declare
-        policy = replace(scan.policy, deadline_s=None, max_cost_usd=None)
+        policy = replace(scan.policy, deadline_s=None, max_cost_usd=None, append_only=False)
         plan = found.plan
         if plan is None:
-            size, etag = _probe(scan, deadline, self.settings, self.sleep)
-            length = _length(scan, size)
-            decision = self._decide(scan, policy, min(length, scan.window or _TYPICAL))
-            plan = self._plan_by(scan, decision, length, size, etag)
+            self._learn_head(scan, whole, memory, policy, found, deadline)
+            left = whole if found.head is None else _after(whole, found.head)
+            decision = self._decide(scan, policy, min(left.length, scan.window or _TYPICAL))
+            plan = self._plan_by(scan, decision, left)
         if plan.chained_here or not plan.windows:
             return plan, Terms({}, 1)
         decision = self._decide(scan, policy, plan.at(0).length)
@@ -140,13 +159,57 @@ class Scanner:
 
         return plan, replace(terms, elsewhere=elsewhere)
 
-    def _plan_by(self, scan: Scan, decision: Decision, length: int, size: int | None, etag: str | None) -> Plan:
-        offset = scan.program.offset
+    def _learn_head(
+        self, scan: Scan, whole: Plan, memory: Memory, policy: Policy, found: Found, deadline: Deadline
+    ) -> None:
+        """Find what the range begins with, where the scan may go on from that and it is proved; or why there is none."""
+        head, found.anew = memory.head(whole)
+        if head is None:
+            return
+        marks = head.drawn(self.rng)
+        decision = self._decide(scan, policy, max(mark.end - mark.start for mark in marks))
+        terms = Terms(_wishes(policy), 1, _usd(decision), scan.policy.max_cost_usd)
+        wrong = disproved(scan, whole, marks, terms, self.desk, found.tally, deadline, self.sleep)
+        if wrong is None:
+            found.head = head
+        else:
+            found.anew = f"{wrong} in {head.etag}"
+
+    def _done(
+        self,
+        scan: Scan,
+        plan: Plan,
+        terms: Terms,
+        found: Found,
+        state: ScanState,
+        deadline: Deadline,
+        tell: Callable[[Progress], object],
+    ) -> Done:
+        """Run the plan, and return what that and the head came to."""
+        head = found.head
+        start = tuple(op.identity for op in scan.program.ops) if head is None else head.values
+        if plan.chained_here:
+            position, so_far = found.chain or (0, Part(start, 0, LOCAL, self.settings.region))
+            marker = Marker(plan, so_far.values, self.rng, position)
+            part = _chain(scan, plan, (position, so_far), found, deadline, self.settings, state, tell, marker)
+            done = Done(part.values, [part] if part.byte_count else [], marker.marks)
+        else:
+            ops = onward(scan.program.ops, start)
+            going_on = replace(scan, program=replace(scan.program, ops=ops))
+            parts = Coordinator(going_on, plan, found, terms, self.desk, state, deadline, tell, self.sleep).run()
+            marker, values, count = Marker(plan, start, self.rng), start, 0
+            for part in parts:
+                values, count = tuple(joined(ops, values, part.values, part.byte_count)), count + part.byte_count
+                marker.passed(count, values)
+            done = Done(values, parts, marker.marks)
+        return done if head is None else done.after(head, scan.program.offset)
+
+    def _plan_by(self, scan: Scan, decision: Decision, left: Plan) -> Plan:
         if scan.chained and decision.substrate == LOCAL:
-            return _chain_plan(scan, length, size, etag)
+            return _chain_plan(scan, left)
         rates = self._rates(decision)
-        window = scan.window or window_for(length, list(rates.values()), rates[str(decision.substrate)])
-        return plan_of(offset, length, window, size, etag)
+        window = scan.window or window_for(left.length, list(rates.values()), rates[str(decision.substrate)])
+        return plan_of(left.offset, left.length, window, left.object_size, left.etag)
 
     def _rates(self, decision: Decision) -> dict[str, Rate]:
         """Return the places that may run windows."""
@@ -197,9 +260,10 @@ def scan_here(scan: Scan, settings: Settings, tell: Callable[[Progress], object]
     deadline = Deadline.after(scan.policy.deadline_s or settings.result_ttl_s)
     found = Found()
     try:
-        size, etag = _probe(scan, deadline, settings, time.sleep)
-        plan = _chain_plan(scan, _length(scan, size), size, etag)
-        part = _chain(scan, plan, found, deadline, settings, None, tell)
+        _refuse_append_only(scan)
+        plan = _chain_plan(scan, _whole(scan, deadline, settings, time.sleep))
+        start = Part(tuple(op.identity for op in scan.program.ops), 0, LOCAL, settings.region)
+        part = _chain(scan, plan, (0, start), found, deadline, settings, None, tell)
     except JobError as error:
         error.details.update(job_id=scan.id, attempts=found.tally.failed)
         raise
@@ -208,26 +272,54 @@ def scan_here(scan: Scan, settings: Settings, tell: Callable[[Progress], object]
     return scan_result(scan, plan, part.values, parts, found.tally, queued_s=None, total_s=total_s)
 
 
-def _chain_plan(scan: Scan, length: int, size: int | None, etag: str | None) -> Plan:
+def _refuse_append_only(scan: Scan) -> None:
+    if scan.policy.append_only:
+        fix = "leave it out, or run it on a system, without --inline"
+        raise bad("policy.append_only", "is for scans that know of each other, and this one runs alone", fix, BadPolicy)
+
+
+def _chain_plan(scan: Scan, left: Plan) -> Plan:
     window = min(scan.window or CHAIN_WINDOW, RING_BYTES // 3)
-    return plan_of(scan.program.offset, length, window, size, etag, chained_here=True)
+    return plan_of(left.offset, left.length, window, left.object_size, left.etag, chained_here=True)
+
+
+def _whole(scan: Scan, deadline: Deadline, settings: Settings, sleep: Callable[[float], object]) -> Plan:
+    """Return all of the range as it is found now, in one window."""
+    size, etag = _probe(scan, deadline, settings, sleep)
+    length = _length(scan, size)
+    return Plan(scan.program.offset, length, max(1, length), size, etag)
+
+
+def _after(whole: Plan, head: Head) -> Plan:
+    length = whole.offset + whole.length - head.end
+    return replace(whole, offset=head.end, length=length, window=max(1, length))
+
+
+def _with_head(plan: Plan, scan: Scan) -> Plan:
+    """Return all of the range of which ``plan`` may be the tail alone."""
+    offset = scan.program.offset
+    return replace(plan, offset=offset, length=plan.offset + plan.length - offset)
 
 
 def _chain(
     scan: Scan,
     plan: Plan,
+    start: tuple[int, Part],
     found: Found,
     deadline: Deadline,
     settings: Settings,
     state: ScanState | None,
     tell: Callable[[Progress], object],
+    marker: Marker | None = None,
 ) -> Part:
-    """Run a chain, keeping every second how far it is, where there is a ``state``; return what it came to."""
+    """Run a chain from ``start`` on, keeping how far it is where there is a ``state``; return what it came to."""
     speed, tally, told_s = Speed(), found.tally, deadline.clock()
-    position, so_far = found.chain or (0, None)
+    position, so_far = start
 
     def at(done: int, part: Part) -> None:
         nonlocal told_s
+        if marker is not None:
+            marker.passed(done, part.values)
         now = deadline.clock()
         if now - told_s < _CHECKPOINT_S and done < plan.length:
             return
@@ -261,6 +353,11 @@ def _probe(
             within = Deadline(deadline.clock() + budget_s, budget_s, deadline.clock, deadline.token)
             with open_source(wanted, within, settings) as stream:
                 return stream.object_size, stream.etag
+        except RangeNotSatisfiable as error:
+            size = error.details.get("object_size")
+            if size is None:
+                raise
+            raise beyond(replace(wanted, length=scan.program.length), size) from error  # it is not the one byte that is
         except JobError as error:
             tries += 1
             if tries > _SIZE_TRIES or not error.retryable:

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.names import SCAN_STATE
 from packetfs_compute.scanning.plan import Plan
+from packetfs_compute.scanning.recall import Head
 from packetfs_compute.scanning.request import Scan
 from packetfs_compute.scanning.tally import Part, ScanResult, Tally
 from packetfs_compute.settings import Settings
@@ -36,6 +37,10 @@ class Found:
     chain: tuple[int, Part] | None = None
     tally: Tally = field(default_factory=Tally)
     result: ScanResult | None = None
+    head: Head | None = None
+    """What the range begins with, and the plan does not hold."""
+    anew: str | None = None
+    """Why there is none, where the scan asked for one."""
 
 
 def connect(settings: Settings) -> Any:
@@ -73,11 +78,14 @@ class ScanState:
             None if chain is None else (chain[0], Part.from_json(chain[1])),
             Tally.from_json(kept["tally"]) if "tally" in kept else Tally(),
             cast("ScanResult | None", kept.get("result")),
+            Head.from_json(kept["plan"]["head"]) if kept["plan"].get("head") else None,
+            kept["plan"].get("anew"),
         )
 
-    def begin(self, plan: Plan) -> None:
-        """Keep the plan, before anything is done by it."""
-        self._set({"plan": json.dumps({"asked": self._asked, "plan": plan.to_json()})})
+    def begin(self, plan: Plan, head: Head | None = None, anew: str | None = None) -> None:
+        """Keep the plan, and the head that it goes on from or why there is none, before anything is done by it."""
+        told = None if head is None else head.to_json()
+        self._set({"plan": json.dumps({"asked": self._asked, "plan": plan.to_json(), "head": told, "anew": anew})})
 
     def keep(self, parts: Mapping[int, Part]) -> None:
         """Keep what windows came to."""

@@ -8,6 +8,7 @@ from typing import Any, Final, TypedDict
 from packetfs_compute.names import LOCAL
 from packetfs_compute.result import Attempt, JobResult
 from packetfs_compute.scanning.plan import Plan
+from packetfs_compute.scanning.recall import Head
 from packetfs_compute.scanning.request import Scan
 
 __all__ = ["Part", "Progress", "ScanResult", "Speed", "Tally", "scan_result"]
@@ -39,6 +40,11 @@ class ScanResult(JobResult):
     pinned: bool
     """Whether all windows were held to one strong ETag."""
     cached_bytes: int
+    """Of bytes that were not read, since what they came to was known; the windows that proved a head not counted."""
+    appended_to: str | None
+    """The ETag of the earlier version whose values it went on from."""
+    anew: str | None
+    """Why there is none, where ``policy.append_only`` asked for one."""
     substrates: dict[str, int]
     """Bytes by the substrate that computed them."""
     hedges: int
@@ -77,7 +83,7 @@ class Tally:
 
     failed: list[Attempt] = field(default_factory=list)
     failed_usd: float = 0.0
-    """What attempts that failed are reckoned to have cost."""
+    """What attempts that failed are reckoned to have cost, and what was paid to prove a head."""
     hedges: int = 0
 
     def add(self, attempts: Iterable[Attempt], estimate_usd: float) -> None:
@@ -131,8 +137,10 @@ def scan_result(
     *,
     queued_s: float | None,
     total_s: float,
+    head: Head | None = None,
+    anew: str | None = None,
 ) -> ScanResult:
-    """Return what a scan came to whose ops have ``values``, made of ``parts``."""
+    """Return what a scan came to whose ops have ``values``: made of ``parts``, those of ``plan`` after those of ``head``."""
     shares, seconds, regions = Counter[str](), defaultdict[str, float](float), dict[str, str]()
     for part in parts:
         shares[part.substrate] += part.byte_count
@@ -140,22 +148,23 @@ def scan_result(
         regions[part.substrate] = part.region
     most = max(shares, key=lambda name: (shares[name], name), default=LOCAL)
     done: list[Attempt] = [
-        {"substrate": name, "ok": True, "error": None, "seconds": round(seconds[name], 6)} for name in shares
+        {"substrate": name, "ok": True, "error": None, "seconds": round(seconds[name], 6)}
+        for name in {part.substrate: None for part in parts if not part.cached}
     ]
     return {
         "results": [op.render(value) for op, value in zip(scan.program.ops, values, strict=True)],  # type: ignore[misc]
         "job_id": scan.id,
         "data_url": scan.program.data_url,
-        "offset": plan.offset,
+        "offset": scan.program.offset,
         "length": scan.program.length,
-        "bytes_processed": plan.length,
+        "bytes_processed": plan.offset + plan.length - scan.program.offset,
         "object_size": plan.object_size,
         "etag": plan.etag,
         "substrate": most,
         "region": regions.get(most, LOCAL),
         "attempts": [*tally.failed, *done],
         "cost_usd": tally.failed_usd + sum(part.cost_usd for part in parts),
-        "cached": bool(parts) and all(part.cached for part in parts),
+        "cached": bool(parts) and all(part.cached for part in parts) and head is None,
         "timing": {
             "queued_s": queued_s,
             "fetch_s": round(sum(part.fetch_s for part in parts), 6),
@@ -166,6 +175,8 @@ def scan_result(
         "window": plan.window,
         "pinned": plan.etag is not None,
         "cached_bytes": sum(part.byte_count for part in parts if part.cached),
+        "appended_to": None if head is None else head.etag,
+        "anew": anew,
         "substrates": dict(shares),
         "hedges": tally.hedges,
     }

@@ -4,25 +4,31 @@ It is JSON Lines (``.jsonl``, ``.ndjson``), one JSON list (``.json``) or CSV (``
 is one write, and in a list it replaces the closing bracket and brings a new one. A report that exists is gone on with:
 what matched stays and is not verified again; what did not is dropped, in one atomic step, and verified anew. Rows of
 checks that are not asked for now stay as they are.
+
+One run writes a report at a time: its file is locked (flock) for as long as it is open, and so is the one that replaces it
+before that has its name. The kernel lets go of the lock of a run that dies.
 """
 
 import csv
+import fcntl
 import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
-from packetfs_compute.errors import ConfigurationError
+from packetfs_compute.errors import AlreadyRunning, ConfigurationError
 from packetfs_compute.verifying.check import Check, Row, row_of
 
 __all__ = ["Report", "open_report"]
 
+_MAX_LOOKS: Final = 10
+"""How often a report may be another file than the one that was locked, before somebody is taken to be writing it."""
 _COLUMNS: Final = [field.name for field in fields(Row)]
 
 
@@ -83,8 +89,7 @@ class Report:
         self.done = done
         self._form = form
         self._empty = not rows
-        _replace(path, form.head + form.between.join(map(form.written, rows)) + form.tail)
-        self._file = path.open("r+b", buffering=0)
+        self._file = _replaced(path, form.head + form.between.join(map(form.written, rows)) + form.tail)
 
     def add(self, row: Row) -> None:
         """Write a row; it is there for others to read when this returns."""
@@ -111,7 +116,8 @@ class Report:
 def open_report(path: Path, checks: Collection[Check]) -> Report:
     """Return the report at ``path`` for ``checks``, new or gone on with.
 
-    Raises :class:`ConfigurationError` for a name that says no format, and for a file that is there and no report.
+    Raises :class:`ConfigurationError` for a name that says no format, and for a file that is there and no report;
+    :class:`AlreadyRunning` at once for one that another run writes.
     """
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
@@ -120,11 +126,37 @@ def open_report(path: Path, checks: Collection[Check]) -> Report:
         )
     asked = set(checks)
     try:
-        known = {row.check: row for row in _rows(path, form)}
-        kept = [row for row in known.values() if row.status == "match" or row.check not in asked]
-        return Report(path, form, kept, {row.check: row for row in kept if row.check in asked})
+        with _locked(path):
+            known = {row.check: row for row in _rows(path, form)}
+            kept = [row for row in known.values() if row.status == "match" or row.check not in asked]
+            return Report(path, form, kept, {row.check: row for row in kept if row.check in asked})
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}", {"field": "--report"}) from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the file at ``path``, which is made where there is none."""
+    for _ in range(_MAX_LOOKS):
+        with path.open("ab") as file:
+            _lock(file, path)
+            # Whoever had it may have put another file in its place meanwhile, and holds the lock of that.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
+    raise _taken(path)
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _taken(path) from None
+
+
+def _taken(path: Path) -> AlreadyRunning:
+    hint = "wait for it, stop it, or name another report"
+    return AlreadyRunning(f"another run writes {path}", {"field": "--report", "hint": hint})
 
 
 def _rows(path: Path, form: _Format) -> list[Row]:
@@ -148,19 +180,25 @@ def _rows(path: Path, form: _Format) -> list[Row]:
     return rows
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all, with the rights that it had."""
+def _replaced(path: Path, text: str) -> BinaryIO:
+    """Write a file whole or not at all, with the rights that it had; return it, open and locked."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    made = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
-        Path(name).replace(path)
+        made.chmod(path.stat().st_mode & 0o777)
+        locked = made.open("r+b", buffering=0)
+        try:
+            _lock(locked, path)
+            made.replace(path)
+        except BaseException:
+            locked.close()
+            raise
     except BaseException:
         with suppress(OSError):
-            Path(name).unlink()
+            made.unlink()
         raise
+    return locked

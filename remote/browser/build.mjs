@@ -58,10 +58,9 @@ async function buildAll(output) {
   await script("packetfs.js", "src/index.ts", "iife", { globalName: "PacketFS", define: where });
   await script("packetfs.mjs", "src/index.ts", "esm");
   await script("lend.js", "page/lend.ts", "esm", { external: ["./packetfs.mjs"] });
-  for (const name of ["lend.html", "lend.css"]) {
-    await copyFile(join(HERE, "page", name), join(folder, name));
-    await seal(name);
-  }
+  await build({ ...COMMON, entryPoints: ["page/lend.css"], outfile: join(folder, "lend.css") });
+  await copyFile(join(HERE, "page", "lend.html"), join(folder, "lend.html"));
+  for (const name of ["lend.html", "lend.css"]) await seal(name);
   await describe(folder, version, integrity);
 }
 

@@ -21,6 +21,8 @@ from support.dashboard import (
     job,
     opened,
     overview,
+    scanned,
+    scanning,
     series,
     substrate,
     telling,
@@ -300,6 +302,64 @@ class TestRecent:
         expect(page.locator("#recent .job")).to_have_count(3)
         expect(page.locator("#recent .job .bad")).to_have_count(3)
 
+    def test_what_came_from_the_cache_says_so(self, gateway: Gateway, page: Page) -> None:
+        known = job(101, cached=True, attempts=[], decision=None)
+        gateway.say(overview(recent=[known, job(102, attempts=[], decision=None)]))
+        first = page.locator("#recent .job").first
+        expect(first.locator(".state")).to_have_text("donefrom the cache")
+        expect(page.locator("#recent .job").last.locator(".state")).to_have_text("done")
+        for button in page.locator("#recent button").all():
+            button.click()
+        more = page.locator("#recent .more")
+        expect(more.first).to_contain_text("From the cache, no attempt")
+        expect(more.first).not_to_contain_text("Why there")
+        expect(more.last).to_contain_text("No attempt is known.")
+
+
+class TestScans:
+    def test_one_that_runs_says_how_far_it_is(self, gateway: Gateway, page: Page) -> None:
+        expect(page.locator("#scans-panel")).to_be_hidden()
+        gateway.say(overview(scans=[scanning(2, rate_bytes_per_s=None, eta_s=None), scanning(1)]))
+        rows = page.locator("#scans > li")
+        expect(rows).to_have_count(2)
+        told = plain(rows.last.inner_text()).split("\n")
+        assert [line for line in told if line] == [
+            "crc32c", scanning(1)["data_url"], "begun 1 min 33 s ago", "35 %", "Bytes", "37.6 GB of 107 GB", "Windows",
+            "140 of 400", "Rate", "412 MB/s", "Left", "2 min 49 s", "Cost", "0.012 USD",
+        ]  # fmt: skip
+        assert [plain(one) for one in rows.first.locator("dd").all_inner_texts()][2:4] == ["–", "–"]
+        bar = page.get_by_role("progressbar", name=f"Scan {scanning(1)['job_id']}")
+        expect(bar).to_have_attribute("value", "0.3500")
+        gateway.say(overview(scans=[scanning(1, bytes_done=107_374_182_400, windows_done=400)]))
+        expect(rows).to_have_count(1)
+        expect(bar).to_have_attribute("value", "1.0000")
+        gateway.say(overview())
+        expect(page.locator("#scans-panel")).to_be_hidden()
+
+    def test_one_that_ended_is_a_row_of_its_own_and_a_window_says_whose_it_is(
+        self, gateway: Gateway, page: Page
+    ) -> None:
+        whole = scanned(1, scan={"cached_bytes": 53_687_091_200, "appended_to": '"v1"'})
+        window = failed_job(103, window_of=whole["job_id"])
+        broken = failed_job(104, scan=dict.fromkeys(whole["scan"]), decision=None)
+        gateway.say(overview(recent=[whole, window, broken]))
+        expect(page.locator("#recent .job th small")).to_have_text(["scan", "in a scan", "scan"])
+        expect(page.locator("#recent .job td:nth-child(8)").first).to_have_text("107\u202fGB")
+        for button in page.locator("#recent button").all():
+            button.click()
+        told = [" ".join(plain(one).split()) for one in page.locator("#recent .more").all_inner_texts()]
+        for text in (
+            "Windows 400 of 268 MB",
+            "Hedges 2",
+            "From the cache 53.7 GB",
+            'Appended to "v1"',
+            "each place did",
+        ):
+            assert text in told[0]
+        assert f"A window of the scan {whole['job_id']}" in told[1]
+        assert "Windows" not in told[2]
+        assert "Why there" not in told[0] + told[2]
+
 
 class TestConnection:
     def test_it_asks_for_the_key_and_keeps_it_for_the_tab(self, gateway: Gateway, watched: Watched) -> None:
@@ -498,6 +558,8 @@ def test_how_it_looks(chromium: Browser, client: Client, gateway: Gateway, width
     document = degraded()
     document["substrates"].append(long)
     document["unwell"].append({"what": "queue", "name": long["name"], "message": "x" * 300})
+    document["scans"] = [scanning(1), {**scanning(2), "data_url": "https://host.example/" + "z" * 500}]
+    document["recent"][1] = scanned(1, cached=True)
     document["recent"][0] = failed_job(0, data_url="https://host.example/" + "x" * 500)
     document["recent"][0]["error"]["message"] = "y" * 300
     document["recent"][0]["decision"]["candidates"].append(candidate(long["name"], veto="v" * 100))

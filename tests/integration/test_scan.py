@@ -204,6 +204,116 @@ class TestValues:
         assert client.hlen(SCAN_STATE + pending.id) < 5
 
 
+class TestKnown:
+    @pytest.mark.parametrize("ops", [ANYWHERE, FIVE], ids=["windows", "chain"])
+    def test_a_known_scan_reads_nothing_whatever_its_windows(
+        self, up: RunningSystem, nginx: Nginx, ops: list[dict[str, Any]]
+    ) -> None:
+        url = grown(nginx, f"known-{len(ops)}", 5 * MIB)
+        first = scan.delay(url, ops, window=MIB).get(timeout=PATIENCE_S)
+        again = scan.delay(url, ops).get(timeout=PATIENCE_S)
+        assert given(again) == given(first) == values(DATA[: 5 * MIB], ops)
+        assert (first["cached"], again["cached"], again["cached_bytes"]) == (False, True, 5 * MIB)
+        assert (again["attempts"], again["cost_usd"], again["appended_to"]) == ([], 0.0, None)
+        anew = scan.delay(url, ops, cache=False).get(timeout=PATIENCE_S)
+        assert (anew["cached"], anew["cached_bytes"]) == (False, 0)
+        elsewhere = scan.delay(url, ops, policy={"substrates": ["nowhere"]})
+        with pytest.raises(NoSubstrate):
+            elsewhere.get(timeout=PATIENCE_S)
+
+    def test_another_start_is_another_value(self, nginx: Nginx) -> None:
+        url = grown(nginx, "seeded", MIB)
+        scan.delay(url, FIVE[-1:]).get(timeout=PATIENCE_S)
+        seeded = scan.delay(url, [{"op": "fnv64", "seed": f"{1:016x}"}]).get(timeout=PATIENCE_S)
+        assert given(seeded) == [f"{kernels.fnv64(DATA[:MIB], 1):016x}"]
+        assert seeded["cached"] is False
+
+
+GROWS = {"append_only": True}
+OLD, NEW = 9 * MIB + 5, 11 * MIB + 77
+
+
+def grown(nginx: Nginx, name: str, size: int) -> str:
+    (nginx.www / name).write_bytes(DATA[:size])
+    return nginx.url(name)
+
+
+@pytest.mark.parametrize("ops", [ANYWHERE, FIVE], ids=["windows", "chain"])
+class TestAppended:
+    """Objects that have grown, or say so."""
+
+    def first(self, nginx: Nginx, ops: list[dict[str, Any]], name: str, offset: int = 0) -> dict[str, Any]:
+        url = grown(nginx, f"{name}-{len(ops)}", OLD)
+        return dict(scan.delay(url, ops, window=MIB, offset=offset).get(timeout=PATIENCE_S))
+
+    def then(
+        self, first: dict[str, Any], ops: list[dict[str, Any]], policy: Any = GROWS, **more: Any
+    ) -> dict[str, Any]:
+        pending = scan.delay(first["data_url"], ops, policy=policy, window=more.pop("window", MIB), **more)
+        return dict(pending.get(timeout=PATIENCE_S))
+
+    def test_only_the_tail_is_read_where_the_caller_says_so(self, nginx: Nginx, ops: list[dict[str, Any]]) -> None:
+        first = self.first(nginx, ops, "grown", 3)
+        grown(nginx, f"grown-{len(ops)}", NEW)
+        then = self.then(first, ops, offset=3, window=700_001)
+        assert given(then) == values(DATA[3:NEW], ops)
+        assert (then["appended_to"], then["cached_bytes"], then["cached"]) == (first["etag"], OLD - 3, False)
+        assert (then["bytes_processed"], then["object_size"], then["offset"]) == (NEW - 3, NEW, 3)
+        assert then["windows"] == -(-(NEW - OLD) // 700_001)
+        assert then["etag"] != first["etag"]
+        grown(nginx, f"grown-{len(ops)}", len(DATA))
+        last = self.then(then, ops, offset=3)
+        assert given(last) == values(DATA[3:], ops)
+        assert (last["appended_to"], last["cached_bytes"]) == (then["etag"], NEW - 3)
+        again = self.then(last, ops, None, offset=3)
+        assert (given(again), again["cached"], again["appended_to"]) == (given(last), True, None)
+
+    def test_nothing_of_another_version_is_used_without_that(self, nginx: Nginx, ops: list[dict[str, Any]]) -> None:
+        first = self.first(nginx, ops, "unsaid")
+        grown(nginx, f"unsaid-{len(ops)}", NEW)
+        then = self.then(first, ops, None)
+        assert given(then) == values(DATA[:NEW], ops)
+        assert (then["appended_to"], then["anew"], then["cached_bytes"]) == (None, None, 0)
+
+    @pytest.mark.parametrize("where", [OLD - 1, None], ids=["in the last window", "everywhere"])
+    def test_what_has_changed_is_noticed_and_all_of_it_is_read(
+        self, nginx: Nginx, ops: list[dict[str, Any]], where: int | None
+    ) -> None:
+        first = self.first(nginx, ops, name := f"changed-{where}")
+        data = bytearray(DATA[:NEW]) if where is not None else bytearray(NEW)
+        data[where or 0] ^= 1
+        (nginx.www / f"{name}-{len(ops)}").write_bytes(data)
+        then = self.then(first, ops)
+        assert given(then) == values(bytes(data), ops)
+        assert then["appended_to"] is None
+        assert then["cached_bytes"] <= 2 * MIB  # of this version: what the proof has read is not read again
+        assert "are not what they were" in then["anew"]
+        data += b"more"
+        (nginx.www / f"{name}-{len(ops)}").write_bytes(data)
+        after = self.then(then, ops)  # from the newest version
+        assert (given(after), after["appended_to"]) == (values(bytes(data), ops), then["etag"])
+
+    def test_what_has_become_shorter_is_read_anew(self, nginx: Nginx, ops: list[dict[str, Any]]) -> None:
+        first = self.first(nginx, ops, "shorter")
+        grown(nginx, f"shorter-{len(ops)}", OLD - 1)
+        then = self.then(first, ops)
+        assert given(then) == values(DATA[: OLD - 1], ops)
+        assert "shorter" in then["anew"]
+        assert then["cached_bytes"] == 0
+
+    def test_what_was_only_touched_is_proved_and_not_read(self, nginx: Nginx, ops: list[dict[str, Any]]) -> None:
+        first = self.first(nginx, ops, "touched")
+        os.utime(nginx.www / f"touched-{len(ops)}", (1, 1))
+        then = self.then(first, ops)
+        assert given(then) == given(first)
+        assert (then["appended_to"], then["cached_bytes"], then["cached"], then["windows"]) == (
+            first["etag"],
+            OLD,
+            False,
+            0,
+        )
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("more", "error"),
@@ -250,10 +360,14 @@ class TestInTheMiddle:
 
 class TestShell:
     def test_a_scan_prints_its_values(self, up: RunningSystem, url: str) -> None:
-        done = up.packetfs("scan", url, "--op", "crc32c", "--op", "counteq:10", "--window", "5MiB")
+        command = ("scan", url, "--op", "crc32c", "--op", "counteq:10", "--window", "5MiB", "--policy")
+        done = up.packetfs(*command, "cache=false")
         crc, count = values(DATA, ANYWHERE[:2])
         assert (done.returncode, done.stdout) == (0, f"crc32c {crc}\ncounteq:10 {count}\n"), done.stderr
         assert "11 windows on local" in done.stderr
+        scan.delay(url, ANYWHERE[:2]).get(timeout=PATIENCE_S)
+        known = up.packetfs(*command, "cache=true")
+        assert (known.stdout, "from the cache, computed before on local" in known.stderr) == (done.stdout, True)
 
     def test_who_interrupts_it_cancels_it(self, up: RunningSystem, nginx: Nginx, client: Any) -> None:
         url, before = slow(nginx, "interrupted"), set(client.keys(f"{SCAN_STATE}*"))
@@ -283,7 +397,23 @@ def test_over_http(up: RunningSystem, nginx: Nginx, url: str) -> None:
             "Location"
         ]
         feed = http.pool.request("GET", f"{http.url}{where}/events", preload_content=False)
-        told = [json.loads(line[6:]) for line in feed if line.startswith(b"data: ")]
+        told, seen = list[Any](), list[Any]()
+        for line in feed:
+            if line.startswith(b"data: "):
+                told.append(json.loads(line[6:]))
+                if "progress" in told[-1]:
+                    seen = seen or http.get("/v1/overview").json["scans"]
+        (shown,) = [one for one in seen if where.endswith(one["job_id"])]
+        assert shown["progress"]["windows"] == 6
+
+        def recent() -> dict[str, Any]:
+            return {one["job_id"]: one for one in http.get("/v1/overview").json["recent"]}
+
+        wait_until(lambda: shown["job_id"] in recent(), "it is among the last jobs")
+        scan_row = recent()[shown["job_id"]]["scan"]
+        assert (scan_row["windows"], scan_row["bytes_processed"]) == (6, 12 * MIB)
+        assert not [one for one in recent() if one.startswith(f"{shown['job_id']}.")]
+        assert shown["job_id"] not in {one["job_id"] for one in http.get("/v1/overview").json["scans"]}
         assert {one["progress"]["bytes_total"] for one in told if "progress" in one} == {12 * MIB}
         assert given(told[-2]["result"]) == [zeros_crc32c(12 * MIB)]
 

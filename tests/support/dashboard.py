@@ -73,8 +73,35 @@ def job(number: int, **more: Any) -> dict[str, Any]:
         "status": "done", "error": None, "substrate": "local", "cost_usd": 2.1e-7, "cached": False, "total_s": 0.0312,
         "attempts": [{"substrate": "local", "ok": True, "error": None, "seconds": 0.0213}],
         "decision": {"substrate": "local", "panic": False, "at": NOW - 1.5 * number, "candidates": rows},
-        **more,
+        "window_of": None, "scan": None, **more,
     }  # fmt: skip
+
+
+def scanning(number: int, **more: Any) -> dict[str, Any]:
+    """Return a scan that runs."""
+    progress = {
+        "bytes_done": 37_580_963_840, "bytes_total": 107_374_182_400, "windows_done": 140, "windows": 400,
+        "rate_bytes_per_s": 412_000_000.0, "cost_usd": 0.0123, "eta_s": 169.4,
+    }  # fmt: skip
+    return {
+        "job_id": f"5ca9a7e0-41d2-4c55-9d0e-{number:012d}", "since": NOW - 93.0, "op": "crc32c",
+        "data_url": f"https://data.example.org/archive/2026/images/disk-{number:05d}.img", "length": None,
+        "progress": {**progress, **more},
+    }  # fmt: skip
+
+
+def scanned(number: int, **more: Any) -> dict[str, Any]:
+    """Return a scan that is done."""
+    scan = {
+        "bytes_processed": 107_374_182_400, "windows": 400, "window": 256 << 20, "cached_bytes": 0, "appended_to": None,
+        "hedges": 2, **more.pop("scan", {}),
+    }  # fmt: skip
+    attempts = [{"substrate": name, "ok": True, "error": None, "seconds": 512.5} for name in ("local", "fly")]
+    about = {
+        "job_id": f"5ca9a7e0-41d2-4c55-9d0e-{number:012d}",
+        "length": None, "decision": None, "attempts": attempts, "scan": scan,
+    }  # fmt: skip
+    return {**job(number), **about, **more}
 
 
 def failed_job(number: int, **more: Any) -> dict[str, Any]:
@@ -121,6 +148,7 @@ def overview(**more: Any) -> Overview:
         "unwell": [], "status": "healthy",
         "substrates": [substrate(name) for name in names],
         "series": series(*names),
+        "scans": [],
         "recent": [failed_job(n) if n % 7 == 2 else job(n) for n in range(20)],
         "browsers": {"connected": 3, "idle": 2, "running": 1, "under_way": 1, "checked": 10, "agreed": 5,
                      "tie_breaks": 0, "banned": 0, "rehanded": 0, "busy": 0},

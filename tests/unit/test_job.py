@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -222,3 +222,30 @@ class TestAccept:
     @given(json_values, json_values)
     def test_no_header_stops_a_job(self, submitted_at: object, trail: object) -> None:
         assert accept_job("j1", PROGRAM.to_wire(), None, submitted_at, trail).program == PROGRAM
+
+
+class TestAppendOnly:
+    WISH: Final = {"append_only": True}
+
+    @pytest.mark.parametrize("url", ["https://host/a", "http://host/a", "s3://bucket/a", "HTTPS://host/a"])
+    def test_a_scan_may_ask_for_it(self, url: str) -> None:
+        job = accept_job("j", {"data_url": url, "op": "crc32c"}, self.WISH, scan=True)
+        assert job.policy.append_only
+
+    @pytest.mark.parametrize("url", ["https://host/a", "/a/file"])
+    def test_a_single_job_may_not(self, url: str) -> None:
+        with pytest.raises(BadPolicy, match="for scans alone") as caught:
+            accept_job("j", {"data_url": url, "op": "crc32c"}, self.WISH)
+        assert (caught.value.details["field"], caught.value.details["job_id"]) == ("policy.append_only", "j")
+
+    @pytest.mark.parametrize("url", ["/a/file", "file:///a/file"])
+    def test_nor_a_scan_of_a_file_of_which_nothing_is_kept(self, url: str) -> None:
+        with pytest.raises(BadPolicy, match="a local file's are not") as caught:
+            accept_job("j", {"data_url": url, "op": "crc32c"}, self.WISH, scan=True)
+        assert "give its URL" in caught.value.hint
+
+
+@pytest.mark.parametrize(("header", "scan"), [(None, None), ("s1", "s1"), (7, None), ({}, None)])
+def test_a_window_knows_its_scan(header: object, scan: str | None) -> None:
+    job = accept_job("s1.0", {"data_url": "https://host/a", "op": "crc32c"}, None, window_of=header)
+    assert job.window_of == scan

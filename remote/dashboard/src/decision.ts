@@ -9,9 +9,11 @@ const COLUMNS: readonly Column[] = [
   ["of which egress", "n"], ["Success", "n"], ["Score", "n"],
 ];
 
+const FROM_CACHE = "From the cache, no attempt: its values were known, and nothing was read.";
+
 /** Return the attempts, the first one first. */
-export function attemptsList(attempts: readonly Attempt[]): HTMLElement {
-  if (attempts.length === 0) return make("p", { class: "none" }, "No attempt is known.");
+export function attemptsList(attempts: readonly Attempt[], cached = false): HTMLElement {
+  if (attempts.length === 0) return make("p", { class: "none" }, cached ? FROM_CACHE : "No attempt is known.");
   const list = make("ol", { class: "attempts" });
   for (const one of attempts) {
     const how = one.ok ? state("good", "done") : state("bad", one.error?.type ?? "failed");

@@ -10,6 +10,7 @@ import { showLost, showPaused, showState, showUnknown, tick } from "./headline";
 import { askForKey, keyIsGood, onKey } from "./key";
 import { know, lookOf } from "./palette";
 import { showRecent } from "./recent";
+import { showScans } from "./scans";
 import { prepareForm } from "./submit";
 import { showSubstrates } from "./substrates";
 import type { Overview, Series, Steps } from "./types";
@@ -49,6 +50,7 @@ function show(overview: Overview): void {
   showFigures(overview);
   showCharts(overview.series);
   showSubstrates(overview.substrates);
+  showScans(overview.scans);
   showRecent(overview.recent);
   showBrowsers(overview.browsers);
   showLinks(overview);

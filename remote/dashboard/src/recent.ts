@@ -2,9 +2,9 @@
 
 import { attemptsList, routingTable, state } from "./decision";
 import { byId, keyed, make, mark, say } from "./dom";
-import { ago, bytes, moment, plural, seconds, usd } from "./format";
+import { ago, bytes, moment, plural, seconds, usd, whole } from "./format";
 import { gatewayNow } from "./headline";
-import type { Recent } from "./types";
+import type { Recent, Scanned } from "./types";
 
 const body = byId("recent", HTMLElement);
 const none = byId("no-recent", HTMLElement);
@@ -76,20 +76,32 @@ function line(job: Recent): HTMLTableRowElement {
   button.addEventListener("click", () => toggle(button));
   const outcome = job.status === "done" ? state("good", "done") : state(job.status === "failed" ? "bad" : "off", job.error?.type ?? job.status);
   if (job.error !== null) mark(outcome, "title", job.error.message);
-  const tries = job.attempts.length > 1 ? make("small", {}, plural(job.attempts.length, "attempt")) : null;
+  if (job.cached) outcome.append(make("small", {}, "from the cache"));
+  const tries = job.scan === null && job.attempts.length > 1 ? make("small", {}, plural(job.attempts.length, "attempt")) : null;
   return make(
     "tr",
     { class: "job" },
-    make("th", { scope: "row" }, button),
+    make("th", { scope: "row" }, button, kind(job)),
     make("td", { class: "n when" }, make("time")),
     make("td", {}, outcome),
     make("td", {}, job.substrate ?? "–", tries),
     make("td", { class: "n" }, seconds(job.total_s)),
     make("td", { class: "n wide" }, usd(job.cost_usd)),
     make("td", { class: "wide" }, job.op),
-    make("td", { class: "n wide" }, job.length === null ? "to its end" : bytes(job.length)),
+    make("td", { class: "n wide" }, size(job)),
     make("td", { class: "wide url", title: job.data_url }, job.data_url),
   );
+}
+
+/** Say of a scan that it is one, and of a window whose it is. */
+function kind(job: Recent): HTMLElement | null {
+  if (job.window_of !== null) return make("small", { title: job.window_of }, "in a scan");
+  return job.scan === null ? null : make("small", {}, "scan");
+}
+
+function size(job: Recent): string {
+  const count = job.scan?.bytes_processed ?? job.length;
+  return count === null ? "to its end" : bytes(count);
 }
 
 function fillTimes(row: HTMLElement, job: Recent): void {
@@ -123,18 +135,34 @@ function inside(job: Recent): HTMLElement[] {
     ["Job", job.job_id],
     ["Ended", moment(job.at)],
     ["Source", job.data_url],
-    ["Length", job.length === null ? "to its end" : bytes(job.length)],
+    ["Length", size(job)],
     ["Operation", job.op],
     ["Cost", usd(job.cost_usd)],
+    ...(job.window_of === null ? [] : [["A window of the scan", job.window_of] as const]),
+    ...(job.scan === null ? [] : aboutScan(job.scan)),
   ];
   const list = make("dl", { class: "facts" });
   for (const [name, value] of facts) list.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   const parts: HTMLElement[] = [list];
   if (job.error !== null) parts.push(make("p", { class: "problem" }, `${job.error.type}: ${job.error.message}`));
-  parts.push(make("h3", {}, "Attempts"), attemptsList(job.attempts), make("h3", {}, "Why there"));
+  const what = job.scan === null ? "Attempts" : "Attempts that failed, and what each place did";
+  parts.push(make("h3", {}, what), attemptsList(job.attempts, job.cached));
+  // Each of a scan's windows was decided alone, and where there was no attempt there was nothing to decide.
+  if (job.scan !== null || job.cached) return parts;
+  parts.push(make("h3", {}, "Why there"));
   const unknown = "The decision behind it is not kept.";
   parts.push(job.decision === null ? make("p", { class: "none" }, unknown) : routingTable(job.decision));
   return parts;
+}
+
+function aboutScan(scan: Scanned): (readonly [string, string])[] {
+  if (scan.windows === null) return [];
+  return [
+    ["Windows", `${whole(scan.windows)} of ${bytes(scan.window)}`],
+    ...(scan.hedges ? [["Hedges", whole(scan.hedges)] as const] : []),
+    ...(scan.cached_bytes ? [["From the cache", bytes(scan.cached_bytes)] as const] : []),
+    ...(scan.appended_to === null ? [] : [["Appended to", scan.appended_to] as const]),
+  ];
 }
 
 function short(id: string): string {

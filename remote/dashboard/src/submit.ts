@@ -138,7 +138,7 @@ function resultOf(result: JobResult): HTMLElement[] {
   const rows = result.results.map(({ op, imm, value }) => [imm === undefined ? op : `${op} ${imm}`, String(value), hex(op, value)]);
   const facts: readonly (readonly [string, string])[] = [
     ["Cost", usd(result.cost_usd)],
-    ["Read", bytes(result.bytes_processed)],
+    [result.cached ? "Known" : "Read", bytes(result.bytes_processed)],
     ["Where", `${result.substrate}, ${result.region}`],
     ["Queued", seconds(result.timing.queued_s)],
     ["Fetched", seconds(result.timing.fetch_s)],
@@ -149,7 +149,7 @@ function resultOf(result: JobResult): HTMLElement[] {
   for (const [name, value] of facts) list.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   const values = table("The values", [["Operation", "t"], ["Value", "n"], ["Hexadecimal", "n"]], rows);
   values.classList.add("results");
-  return [values, list, make("h3", {}, "Attempts"), attemptsList(result.attempts)];
+  return [values, list, make("h3", {}, "Attempts"), attemptsList(result.attempts, result.cached)];
 }
 
 function failureOf({ status, error }: JobStatus): HTMLElement[] {

@@ -101,6 +101,37 @@ export interface Explained extends Decision {
   readonly byte_count: number | null;
 }
 
+/** How far a scan is; `null` where there is nothing to tell a rate from. */
+export interface Progress {
+  readonly bytes_done: number;
+  readonly bytes_total: number;
+  readonly windows_done: number;
+  readonly windows: number;
+  readonly rate_bytes_per_s: number | null;
+  readonly cost_usd: number;
+  readonly eta_s: number | null;
+}
+
+/** A scan that runs. */
+export interface Scan {
+  readonly job_id: string;
+  readonly since: number;
+  readonly op: string;
+  readonly data_url: string;
+  readonly length: number | null;
+  readonly progress: Progress;
+}
+
+/** What is told of a scan that ended; `null` of one that failed. */
+export interface Scanned {
+  readonly bytes_processed: number | null;
+  readonly windows: number | null;
+  readonly window: number | null;
+  readonly cached_bytes: number | null;
+  readonly appended_to: string | null;
+  readonly hedges: number | null;
+}
+
 export interface Recent {
   readonly job_id: string;
   readonly at: number;
@@ -114,6 +145,12 @@ export interface Recent {
   readonly total_s: number | null;
   readonly attempts: readonly Attempt[];
   readonly decision: Decision | null;
+  /** Its values were known: there was no attempt. */
+  readonly cached: boolean;
+  /** The scan that it is a window of. */
+  readonly window_of: string | null;
+  /** Of a scan alone. */
+  readonly scan: Scanned | null;
 }
 
 export interface Overview {
@@ -129,6 +166,7 @@ export interface Overview {
   readonly status: string;
   readonly substrates: readonly Substrate[];
   readonly series: Series;
+  readonly scans: readonly Scan[];
   readonly recent: readonly Recent[];
   readonly browsers: Readonly<Record<string, number>> | null;
   readonly links: { readonly flower: string | null; readonly docs: string | null; readonly metrics: string | null };
@@ -138,6 +176,7 @@ export interface JobStatus {
   readonly job_id: string;
   readonly status: string;
   readonly result: JobResult | null;
+  readonly progress?: Progress;
   readonly error: (Fault & { readonly attempts?: readonly Attempt[] }) | null;
 }
 
@@ -148,6 +187,7 @@ export interface JobResult {
   readonly region: string;
   readonly attempts: readonly Attempt[];
   readonly cost_usd: number;
+  readonly cached: boolean;
   readonly timing: { readonly queued_s: number | null; readonly fetch_s: number; readonly compute_s: number; readonly total_s: number };
 }
 

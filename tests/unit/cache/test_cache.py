@@ -361,3 +361,55 @@ def test_a_value_that_is_told_is_the_one_that_was_computed_for_just_that(
             program, {**answer(program, tuple(values), objectSize=SIZE), "bytesProcessed": length}, "a", sure=True
         )
         assert int(redis_client.hget(CACHE_COUNTS, "all")) <= max(1, entries)
+
+
+class TestNotes:
+    TEXTS = ("[1, 2]", "a", "ü b")
+
+    def test_what_is_noted_last_is_told_whatever_the_version_and_the_length(self, make: Make) -> None:
+        cache = make()
+        assert cache.noted(PROGRAM) is None
+        cache.note(PROGRAM, ("before",) * 3)
+        cache.note(PROGRAM, self.TEXTS)
+        assert cache.noted(replace(PROGRAM, etag='"v2"', length=None)) == self.TEXTS
+
+    def test_of_every_op_or_none(self, make: Make) -> None:
+        cache = make()
+        cache.note(PROGRAM, self.TEXTS)
+        assert cache.noted(replace(PROGRAM, ops=(PROGRAM.ops[1],))) == ("a",)
+        assert cache.noted(replace(PROGRAM, ops=(*PROGRAM.ops, Op("counteq", 11)))) is None
+
+    @pytest.mark.parametrize(
+        "other", [{"data_url": "https://host/other"}, {"offset": 6}, {"ops": (Op("fnv64", seed=1),)}]
+    )
+    def test_of_another_object_range_or_start_nothing(self, make: Make, other: dict[str, Any]) -> None:
+        cache = make()
+        cache.note(PROGRAM, self.TEXTS)
+        assert cache.noted(replace(PROGRAM, **other)) is None
+
+    def test_a_note_is_no_value_and_a_value_no_note(self, make: Make) -> None:
+        cache = make()
+        keep(cache)
+        assert cache.noted(PROGRAM) is None
+        cache.note(PROGRAM, self.TEXTS)
+        assert told(cache) == ["cbf29ce484222325" if one == FNV64_OFFSET else one for one in VALUES]
+
+    def test_of_a_local_file_nothing_is_noted(self, make: Make) -> None:
+        cache = make()
+        cache.note(replace(PROGRAM, data_url="/a/file"), self.TEXTS)
+        assert cache.noted(replace(PROGRAM, data_url="/a/file")) is None
+
+    def test_they_are_counted_as_values_are(self, make: Make) -> None:
+        cache = make(entries=6)
+        cache.note(PROGRAM, self.TEXTS)
+        for number in range(3):
+            keep(cache, replace(PROGRAM, data_url=f"https://host/{number}"))
+        assert cache.noted(PROGRAM) is None
+
+
+def test_a_value_of_several_places_is_known_where_all_are_wanted(make: Make) -> None:
+    cache = make()
+    keep(cache, substrate="fly,local")
+    known = cache.look(PROGRAM)
+    assert known is not None
+    assert known.places == {"fly", "local"}

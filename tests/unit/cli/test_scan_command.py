@@ -29,7 +29,7 @@ def run(*words: str) -> Any:
 def test_the_value_of_one_operation_stands_alone(source: str) -> None:
     done = run(source, "--op", "crc32c")
     assert done.stdout == f"{kernels.crc32c(DATA)}\n"
-    assert "1.2 MiB in 1 windows on local 1.2 MiB" in done.stderr
+    assert "1.2 MiB in 1 window on local 1.2 MiB" in done.stderr
 
 
 def test_those_of_several_are_named(source: str) -> None:
@@ -52,6 +52,7 @@ def test_a_range_as_json(source: str) -> None:
         (["--op", "crc32c", "--window", "0"], BadProgram),
         (["--op", "crc32c", "--policy", "goal=best"], BadPolicy),
         (["--op", "crc32c", "--length", "1GiB"], RangeNotSatisfiable),
+        (["--op", "crc32c", "--append-only"], BadPolicy),
     ],
 )
 def test_a_mistake_is_told_by_name(source: str, words: list[str], error: type[Exception]) -> None:
@@ -61,3 +62,14 @@ def test_a_mistake_is_told_by_name(source: str, words: list[str], error: type[Ex
 @pytest.mark.parametrize("words", [[], ["--op", "md5"], ["--op", "crc32c:1"]])
 def test_so_is_bad_usage(source: str, words: list[str]) -> None:
     assert run(source, *words).exit_code == 2
+
+
+def test_what_runs_alone_knows_of_no_earlier_version(source: str) -> None:
+    error = run("https://host/object", "--op", "crc32c", "--append-only").exception
+    assert isinstance(error, BadPolicy)
+    assert (error.details["field"], "--inline" in error.hint) == ("policy.append_only", True)
+
+
+def test_a_range_that_begins_beyond_the_end_is_told_as_it_was_asked_for(source: str) -> None:
+    error = run(source, "--op", "crc32c", "--offset", "2000000").exception
+    assert str(error).startswith("the range [2000000, ) reaches past the object's end (1280000 bytes)")

@@ -24,8 +24,8 @@ from packetfs_compute.errors import BrokerUnavailable, Busy, Internal
 from packetfs_compute.gateway import open_keys
 from packetfs_compute.gateway.app import create_app
 from packetfs_compute.gateway.live import feed
-from packetfs_compute.gateway.openapi import SCHEMAS
 from packetfs_compute.gateway.pool import Fresh
+from packetfs_compute.gateway.schemas import SCHEMAS
 from packetfs_compute.job import Job
 from packetfs_compute.journal import open_journal
 from packetfs_compute.program import Op, Program

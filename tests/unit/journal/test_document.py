@@ -53,6 +53,7 @@ def test_where_nothing_happened_all_is_there_and_nought_or_null() -> None:
         "status",
         "substrates",
         "series",
+        "scans",
         "recent",
         "browsers",
         "links",
@@ -61,7 +62,7 @@ def test_where_nothing_happened_all_is_there_and_nought_or_null() -> None:
     assert feed["unwell"] == [{"what": "upkeep", "message": "no sweep"}]
     assert feed["ledger"] == {"open": 12, "overdue_s": 0.25, "resubmitted": 3, "given_up": 4}
     assert feed["links"] == {"flower": None, "docs": "/docs", "metrics": "/metrics"}
-    assert (feed["browsers"], feed["recent"]) == (None, [])
+    assert (feed["browsers"], feed["scans"], feed["recent"]) == (None, [], [])
     assert feed["substrates"] == [
         {
             "name": "fly", "kind": "fly", "provider": "fly", "region": "iad", "trust": "own",

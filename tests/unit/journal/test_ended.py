@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packetfs_compute.dispatch import Course
 from packetfs_compute.errors import Internal, JobError, SourceFailed
 from packetfs_compute.job import Job, Trail
-from packetfs_compute.journal.ended import Ended, shown, without_secrets
+from packetfs_compute.journal.ended import Ended, EndedScan, shown, without_secrets
 from packetfs_compute.program import Op, Program
 from packetfs_compute.routing import Candidate, Decision, Policy
 
@@ -51,7 +51,50 @@ def test_it_has_what_the_feed_promises() -> None:
                 for name in ("fly", "local")
             ],
         },
+        "window_of": None, "scan": None,
     }  # fmt: skip
+
+
+RESULT: dict[str, Any] = {
+    "substrate": "fly", "cost_usd": 0.25, "cached": False, "bytes_processed": 4096, "windows": 4, "window": 1024,
+    "cached_bytes": 1024, "appended_to": '"v1"', "hedges": 1,
+    "attempts": [{"substrate": "fly", "ok": True, "error": None, "seconds": 2.0}],
+}  # fmt: skip
+
+
+def told_scan(result: dict[str, Any] | None, error: JobError | None = None) -> Any:
+    return json.loads(EndedScan("s1", replace(PROGRAM, length=None), result, error, 100.0, 3.0).to_json())
+
+
+def test_a_scan_says_that_it_is_one() -> None:
+    scan = told_scan(RESULT)
+    assert set(scan) == set(told())
+    assert (scan["job_id"], scan["op"], scan["length"], scan["total_s"]) == ("s1", "crc32c", None, 3.0)
+    assert scan["data_url"] == "https://bucket.example:8443/a/b"
+    assert (scan["status"], scan["substrate"], scan["cost_usd"], scan["cached"]) == ("done", "fly", 0.25, False)
+    assert scan["attempts"] == RESULT["attempts"]
+    assert scan["scan"] == {
+        "bytes_processed": 4096, "windows": 4, "window": 1024, "cached_bytes": 1024, "appended_to": '"v1"', "hedges": 1
+    }  # fmt: skip
+
+
+def test_and_when_it_failed_how() -> None:
+    failed = {"substrate": "fly", "ok": False, "error": {"type": "internal", "message": "x" * 999}, "seconds": 2.0}
+    scan = told_scan(None, SourceFailed("https://u:p@h/a?secret broke", {"attempts": [failed] * 99}))
+    assert scan["error"] == {"type": "source_failed", "message": "https://h/a broke"}
+    assert (scan["status"], scan["substrate"], scan["cost_usd"], scan["scan"]["windows"]) == (
+        "failed",
+        None,
+        None,
+        None,
+    )
+    assert len(scan["attempts"]) < 20
+    assert len(scan["attempts"][0]["error"]["message"]) == 300
+
+
+def test_a_window_says_whose_it_is() -> None:
+    job = Job("s1.0", PROGRAM, Policy(), window_of="s1")
+    assert json.loads(Ended(job, "fly", None, 100.0, Course()).to_json())["window_of"] == "s1"
 
 
 def test_a_failed_one_says_how() -> None:

@@ -20,10 +20,17 @@ from packetfs_compute import worker
 from packetfs_compute.dispatch import Course
 from packetfs_compute.errors import BrokerUnavailable, Internal, JobError, SourceNotFound
 from packetfs_compute.job import Job
-from packetfs_compute.journal import Journal, JournalReader, open_journal, open_reader, writer
+from packetfs_compute.journal import Journal, JournalReader, ScanBoard, open_journal, open_reader, writer
 from packetfs_compute.journal.counts import Tally, summed
 from packetfs_compute.journal.histogram import ERROR
-from packetfs_compute.names import JOURNAL_DONE, JOURNAL_FAILED, JOURNAL_HOURS, JOURNAL_OPENED, JOURNAL_STEPS
+from packetfs_compute.names import (
+    JOURNAL_DONE,
+    JOURNAL_FAILED,
+    JOURNAL_HOURS,
+    JOURNAL_OPENED,
+    JOURNAL_SCAN,
+    JOURNAL_STEPS,
+)
 from packetfs_compute.program import Op, Program
 from packetfs_compute.result import Attempt
 from packetfs_compute.routing import Outcome, Policy
@@ -130,6 +137,21 @@ class TestTelling:
         assert p99 is not None
         assert abs(p99 / 0.2 - 1) <= ERROR
         assert reading.day["fly"].percentile_s(0.99) is None
+
+    def test_of_a_scans_windows_those_that_failed_are_told_of_and_all_are_counted(
+        self, journal: Journal, reader: JournalReader
+    ) -> None:
+        for job_id, error in (("s1.0", None), ("s1.1", SourceNotFound("404")), ("s1.2", None)):
+            window = Job(job_id, PROGRAM, Policy(), window_of="s1")
+            journal.finished(window, "fly", error, Course(None, 0.0, 0.5))
+        journal.scanned("s1", PROGRAM, None, SourceNotFound("404"), 2.0)
+        journal.scanned("s2", PROGRAM, {"cost_usd": 0.0, "attempts": [], "windows": 3}, None, 2.0)
+        journal.flush()
+        told = {one["job_id"]: (one["status"], one["window_of"], one["scan"] is None) for one in reader.read().jobs}
+        assert told == {
+            "s1.1": ("failed", "s1", True), "s1": ("failed", None, False), "s2": ("done", None, False)
+        }  # fmt: skip
+        assert (day(reader).done, day(reader).failed) == (2, {"source_not_found": 1})
 
     def test_an_attempt_that_opened_nothing_is_no_cause(self, journal: Journal, reader: JournalReader) -> None:
         journal.attempt(job(), BAD, Outcome(ok=False), opened=False)
@@ -390,7 +412,14 @@ def test_the_script_asks_nothing_that_the_shipped_rights_refuse(redis_client: An
         ends(journal)
         ends(journal, error=Internal("no"))
         assert journal.flush()
-        assert JournalReader(client).read().day["fly"].done == 1
+        board = ScanBoard(client)
+        for job_id in ("s1", "s2"):
+            board.tell(job_id, PROGRAM, 1.0, {})
+        board.end("s1")
+        reading = JournalReader(client).read()
+        assert (reading.day["fly"].done, [one["job_id"] for one in reading.scans]) == (1, ["s2"])
+        client.delete(f"{JOURNAL_SCAN}s2")
+        assert JournalReader(client).read().scans == ()
     finally:
         redis_client.execute_command("ACL", "DELUSER", "journal")
     assert writer.MOST_JOBS == 50

@@ -37,6 +37,8 @@ NAMES = ["local", "lambda", "x" * 64]
         ({"min_memory_mb": 512.0}, Policy(min_memory_mb=512)),
         ({"cache": False}, Policy(cache=False)),
         ({"cache": True}, Policy()),
+        ({"append_only": True, "cache": True}, Policy(append_only=True)),
+        ({"append_only": False, "cache": False}, Policy(cache=False)),
     ],
 )
 def test_what_parses(raw: object, policy: Policy) -> None:
@@ -60,6 +62,8 @@ minus_huge = pytest.param({"deadline_s": -HUGE}, "deadline_s", id="-huge")
           ("local", [1], [None], ["local", ["x"]], {"local": 1}, True, 7, ["x"] * 65, ["x" * 65])],
         *[({"min_memory_mb": value}, "min_memory_mb") for value in (-1, 1.5, "512", True, math.nan, 1 << 21)],
         *[({"cache": value}, "cache") for value in (0, 1, "false", [], 0.0)],
+        *[({"append_only": value}, "append_only") for value in (0, 1, "true", [], {})],
+        ({"append_only": True, "cache": False}, "append_only"),
         ({"substrate": ["local"]}, "substrate"),
         ({"max_cost": 1}, "max_cost"),
         huge,

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from packetfs_compute.cache.base import Kept
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.names import SCAN_STATE
 from packetfs_compute.scanning import Scan, accept_scan
 from packetfs_compute.scanning.plan import Plan
+from packetfs_compute.scanning.recall import Head, Mark
 from packetfs_compute.scanning.state import Found, ScanState, connect
 from packetfs_compute.scanning.tally import Part, Tally, scan_result
 from packetfs_compute.settings import Settings
@@ -36,6 +38,14 @@ def test_what_is_kept_is_found(redis_client: Any) -> None:
     assert state(redis_client).part(2) == PARTS[2]
     assert state(redis_client).part(1) is None
     assert 900 < redis_client.ttl(SCAN_STATE + "s") <= 1000
+
+
+def test_so_is_what_it_goes_on_from(redis_client: Any) -> None:
+    head = Head('"v0"', 9, 9, (Kept(1, "local", "a b"), Kept(2, "fly,local", "here")), (Mark(0, 5, (0, 0), (7, 8)),))
+    state(redis_client).begin(PLAN, head)
+    assert state(redis_client).found() == Found(PLAN, head=head)
+    state(redis_client).begin(PLAN, None, "it has become shorter")
+    assert state(redis_client).found() == Found(PLAN, anew="it has become shorter")
 
 
 @pytest.mark.parametrize("other", [scan(length=9), scan(window=3)])

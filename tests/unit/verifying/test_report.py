@@ -1,8 +1,11 @@
 """Reports: whole after every row, in three formats; gone on with after an end at any byte."""
 
 import csv
+import fcntl
 import json
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.untrusted import patient
 
-from packetfs_compute.errors import ConfigurationError
-from packetfs_compute.verifying import Check, Row, open_report
+from packetfs_compute.errors import AlreadyRunning, ConfigurationError
+from packetfs_compute.verifying import Check, Report, Row, open_report
 from packetfs_compute.verifying.check import Status
 
 URL = "https://host/a"
@@ -121,6 +124,26 @@ class TestFormats:
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
         assert [one.name for one in tmp_path.iterdir()] == [name]
 
+    def test_one_run_writes_it_at_a_time(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / name
+        for _ in range(2):  # a new one, and one that is there
+            with open_report(path, CHECKS[:1]) as report:
+                with pytest.raises(AlreadyRunning, match="another run writes") as caught:
+                    open_report(path, CHECKS[:1])
+                assert caught.value.details["field"] == "--report"
+                if not report.done:
+                    report.add(ROWS[0])
+                assert rows_of(path) == [ROWS[0].document()]
+        assert [one.name for one in tmp_path.iterdir()] == [name]
+
+    def test_a_run_that_failed_to_open_it_does_not_hold_it(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / name
+        path.write_text("hello\n")
+        with pytest.raises(ConfigurationError):
+            open_report(path, CHECKS)
+        path.unlink()
+        open_report(path, CHECKS).close()
+
     def test_a_file_of_other_bytes(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"\xff\xfe\n")
         with pytest.raises(ConfigurationError, match="line 1"):
@@ -131,6 +154,43 @@ class TestFormats:
 def test_a_name_says_the_format(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="does not say its format"):
         open_report(tmp_path / name, CHECKS)
+
+
+def test_a_report_that_is_replaced_before_it_is_locked_is_another_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real, others = tmp_path / "r.jsonl", fcntl.flock, list[Report]()
+
+    def flock(file: Any, how: int) -> None:
+        if not others:
+            monkeypatch.setattr(fcntl, "flock", real)
+            others.append(open_report(path, CHECKS))
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(AlreadyRunning):
+        open_report(path, CHECKS)
+    others[0].close()
+
+
+def test_of_many_that_begin_at_once_one_has_it(tmp_path: Path) -> None:
+    """They begin at one moment, and hold it until all have tried: else one could have it after another."""
+    path, together, tried = tmp_path / "r.jsonl", threading.Barrier(16), threading.Barrier(16)
+
+    def begin(_: int) -> bool:
+        together.wait(10)
+        try:
+            with open_report(path, CHECKS):
+                tried.wait(10)
+                return True
+        except AlreadyRunning:
+            tried.wait(10)
+            return False
+
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(20):
+            assert sum(pool.map(begin, range(16))) == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["r.jsonl"]
 
 
 def test_a_place_that_is_none(tmp_path: Path) -> None:
