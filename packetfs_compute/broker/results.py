@@ -11,12 +11,17 @@ A chord's parts are struck out last, when the chord has counted them. Were one s
 killed before the chord heard of it, the chord would wait for ever.
 """
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from celery import states
 from celery.backends.redis import RedisBackend
+from celery.backends.redis import ResultConsumer as CeleryResultConsumer  # type: ignore[attr-defined]
 from celery.exceptions import BackendStoreError, TaskRevokedError
 from kombu.exceptions import KombuError
+from redis import RedisError
 
 from packetfs_compute.broker import errands
 from packetfs_compute.broker.errands import Errand
@@ -40,8 +45,38 @@ __all__ = ["ResultBackend"]
 _STORE: Final = Script("store")
 _CANCELLED: Final = "packetfs_cancelled"
 """Key of a state that was stored because its job was cancelled; the script looks for it."""
+_LOOK_S: Final = 1.0
+"""After so long with no news a waiting client looks at what is stored; then after twice as long, and so on."""
+_LONGEST_LOOK_S: Final = 30.0
 _MAX_BYTES: Final = 512 << 20
 """A Redis string's longest."""
+
+
+class ResultConsumer(CeleryResultConsumer):  # type: ignore[misc]
+    """What waits for results: for the news of each, and now and then by a look at what is stored.
+
+    Celery looks once, and then goes by the news alone. It subscribes on one connection and looks on another without waiting
+    for either to have happened, so a server that is busy may do the look first, then store the result and tell those who
+    have subscribed, and only then subscribe the one who asks. News is also lost with its connection.
+    """
+
+    def _wait_for_pending(
+        self, result: Any, timeout: float | None = None, on_interval: Callable[[], object] | None = None, **kwargs: Any
+    ) -> Any:
+        wait_s = _LOOK_S
+        due = time.monotonic() + wait_s
+
+        def look() -> None:
+            nonlocal wait_s, due
+            if time.monotonic() >= due:
+                with suppress(RedisError, OSError):  # the news may still come
+                    self.on_wait_for_pending(result, **kwargs)
+                wait_s = min(2 * wait_s, _LONGEST_LOOK_S)
+                due = time.monotonic() + wait_s
+            if on_interval is not None:
+                on_interval()
+
+        return super()._wait_for_pending(result, timeout=timeout, on_interval=look, **kwargs)
 
 
 class ResultBackend(RedisBackend):
@@ -50,6 +85,8 @@ class ResultBackend(RedisBackend):
     Celery finds it by :class:`packetfs_compute.broker.amqp.Loader`. Errors are those of Celery's own backend, and so is what
     is tried again when the connection is lost.
     """
+
+    ResultConsumer = ResultConsumer
 
     supports_result_compression = False
     """The script reads what is stored. Celery says so to whoever configures compression, and reads what was compressed."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from celery import Celery, chord, states
 from celery.app.task import Context
 from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendStoreError
-from celery.result import AsyncResult
+from celery.result import AsyncResult, ResultSet
+from support.processes import wait_until
 
 from packetfs_compute.broker import Ledger, ResultBackend, results
 from packetfs_compute.broker.letters import decoded, read_body
@@ -261,3 +263,24 @@ def test_an_error_of_the_job_comes_back_as_it_is(app: Celery, backend: ResultBac
     with pytest.raises(JobError) as caught:
         AsyncResult("j", app=app).get(timeout=5)
     assert caught.value.attempts == [{"substrate": "local"}]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_result_is_found_though_its_news_is_lost(
+    app: Celery, backend: ResultBackend, redis_client: Any, commands: Callable[[], dict[str, int]], alone: bool
+) -> None:
+    store(backend, states.SUCCESS, "v")
+    stored = redis_client.get("celery-task-meta-j")
+    redis_client.delete("celery-task-meta-j")
+    redis_client.config_resetstat()
+
+    def store_silently() -> None:
+        wait_until(lambda: any(commands().get(name) for name in ("get", "mget")), "it has looked")
+        redis_client.set("celery-task-meta-j", stored)
+
+    result = AsyncResult("j", app=app)
+    with ThreadPoolExecutor(1) as pool:
+        silent = pool.submit(store_silently)
+        got = (result if alone else ResultSet([result], app=app)).get(timeout=20)
+        silent.result()
+    assert got == ("v" if alone else ["v"])
