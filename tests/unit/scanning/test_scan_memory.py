@@ -21,7 +21,11 @@ from packetfs_compute.fleet import FleetChooser, StubFleet
 from packetfs_compute.places import Prices
 from packetfs_compute.routing import Capabilities, Survey, survey
 from packetfs_compute.scanning import accept_scan
+from packetfs_compute.scanning.plan import Plan
+from packetfs_compute.scanning.recall import earlier
 from packetfs_compute.scanning.scanner import Scanner, scan_here
+from packetfs_compute.scanning.state import ScanState
+from packetfs_compute.scanning.tally import Part
 from packetfs_compute.settings import Settings
 
 SCHEMES = frozenset({"http"})
@@ -41,8 +45,7 @@ class Object(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.size, self.strong, self.asked = 1000, True, list[str]()
-        self.data = DATA
+        self.size, self.strong, self.touched, self.asked = 1000, True, "", list[str]()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a client that dies lets go of its connections."""
@@ -53,7 +56,7 @@ class Object(ThreadingHTTPServer):
 
     @property
     def etag(self) -> str:
-        return f'"v{self.size}"' if self.strong else f'W/"v{self.size}"'
+        return f'{"" if self.strong else "W/"}"v{self.size}{self.touched}"'
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -63,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.headers["Range"])
         first, last = self.headers["Range"].removeprefix("bytes=").split("-")
-        body = self.server.data[: self.server.size][int(first) : int(last) + 1]
+        body = DATA[: self.server.size][int(first) : int(last) + 1]
         self.send_response(206)
         self.send_header("ETag", self.server.etag)
         self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{self.server.size}")
@@ -143,7 +146,7 @@ def served() -> Iterator[Object]:
 
 @pytest.fixture
 def world(tmp_path: Path, redis_client: Any, served: Object) -> World:
-    served.size, served.strong, served.data = 1000, True, DATA
+    served.size, served.strong, served.touched = 1000, True, ""
     return World(tmp_path, redis_client, served)
 
 
@@ -151,6 +154,11 @@ def values(size: int, ops: list[dict[str, Any]], offset: int = 0, data: bytes = 
     start = [kernels.FNV64_OFFSET if op["op"] == "fnv64" else 0 for op in ops]
     found = kernels.fused(data[offset:size], ops, start)
     return [f"{value:016x}" if op["op"] == "fnv64" else value for op, value in zip(ops, found, strict=True)]
+
+
+def running(size: int) -> list[int]:
+    """What the ops of FNV come to over so many bytes, as the kernels give it."""
+    return list(kernels.fused(DATA[:size], FNV, [0, 0, kernels.FNV64_OFFSET]))
 
 
 def given(result: Any) -> list[Any]:
@@ -229,6 +237,21 @@ class TestTail:
         assert 0 <= proof[0] < 900
         assert tail == ([] if places == [LOCAL] and ops is FNV else [1000, 1100, 1200])
         assert then["cost_usd"] == pytest.approx(0.01 * len(world.windows))
+        known = world.scan(ops)
+        assert (given(known), known["cached"], known["appended_to"]) == (given(then), True, None)
+        world.object.size = 1300
+        last = world.scan(ops, GROWS)
+        assert (given(last), last["appended_to"], last["windows"]) == (values(1300, ops), '"v1250"', 1)
+
+    def test_an_object_that_was_only_touched_has_none(
+        self, world: World, ops: list[dict[str, Any]], places: list[Capabilities]
+    ) -> None:
+        world.places, world.place = places, places[0]
+        first = world.scan(ops)
+        world.object.touched = "touched"
+        then = world.scan(ops, GROWS)
+        assert (given(then), then["appended_to"], then["etag"]) == (given(first), '"v1000"', '"v1000touched"')
+        assert (then["cached"], then["cached_bytes"], then["windows"], len(world.windows)) == (False, 1000, 0, 2)
 
     def test_and_nothing_of_the_head_without_the_word(
         self, world: World, ops: list[dict[str, Any]], places: list[Capabilities]
@@ -257,10 +280,13 @@ class TestTail:
             else:
                 break
             begun = world.client.hexists(f"packetfs:scan:{scan_id}", "plan")
+            done = world.client.hexists(f"packetfs:scan:{scan_id}", "chain")
             keep, world.cache, world.dies_at = world.cache, StubCache(), 0  # the head is kept with the plan
             then = world.scan(ops, GROWS, scan_id)
             world.cache = keep
             assert given(then) == values(1250, ops)
+            if done:
+                assert world.object.asked == []
             assert (then["appended_to"] is not None) == bool(begun)
             if begun and places == [PAID]:
                 assert then["cost_usd"] == pytest.approx(0.05)  # the proof's too, which another has paid for
@@ -286,6 +312,21 @@ def test_a_head_of_other_bytes_is_a_whole_new_scan(
     assert given(then) == values(1250, ops)
     assert (then["appended_to"], then["cached_bytes"]) == (None, 0)
     assert re.fullmatch(r'bytes \d+ to \d+ are not what they were in "v1000"', then["anew"])
+
+
+def test_a_chain_that_was_gone_on_with_leaves_marks_that_are_so(world: World) -> None:
+    asked = accept_scan("mid", {"data_url": world.object.url, "ops": FNV}, None, WINDOW)
+    state = ScanState(world.client, asked, 1000)
+    state.begin(Plan(0, 1000, WINDOW, 1000, world.object.etag, chained_here=True))
+    state.keep_chain(300, Part(tuple(running(300)), 300, "local", "here"))
+    result = world.scan(FNV, scan_id="mid")
+    assert given(result) == values(1000, FNV)
+    assert "bytes=0-99" not in world.object.asked
+    head = earlier(world.cache, asked.program, {"local"})
+    assert head is not None
+    assert len(head.marks) == 7
+    for mark in head.marks:
+        assert (list(mark.before), list(mark.after)) == (running(mark.start), running(mark.end))
 
 
 def test_a_cap_holds_for_the_proof_too(world: World) -> None:

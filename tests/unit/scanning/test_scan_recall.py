@@ -73,6 +73,14 @@ def test_marks_hold_what_a_chain_was_before_and_after_a_window() -> None:
         assert mark.end - mark.start == 1000
 
 
+def test_a_chain_that_goes_on_takes_its_marks_from_there() -> None:
+    marker = Marker(Plan(7, 10_000, 1000, None, None), (5,), random.Random(0), 3000)
+    for done in range(4000, 10_001, 1000):
+        marker.passed(done, (done,))
+    assert [mark.end for mark in marker.marks] == list(range(4007, 10_008, 1000))
+    assert (marker.marks[0].start, marker.marks[0].before) == (3007, (5,))
+
+
 class TestKeep:
     def kept(self, trusts: dict[str, Trust], places: dict[str, str] | None = None, marks: Any = MARKS) -> StubCache:
         cache = StubCache()
