@@ -41,7 +41,8 @@ class Running:
     """A system's processes, started at once; :meth:`ready` waits for them.
 
     ``workers`` are the processes of workers that somebody else started and ends; they are frozen only while publishing is
-    measured. ``environ`` is added to this process's.
+    measured. ``beside`` are those of others that work for it, such as its broker: their CPU time counts as its own.
+    ``environ`` is added to this process's.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class Running:
         folder: Path,
         environ: Mapping[str, str],
         workers: tuple[int, ...] = (),
+        beside: tuple[int, ...] = (),
     ) -> None:
         self.peer = peer
+        self._beside = beside
         folder.mkdir(exist_ok=True)
         self._log = folder / "log"
         path = f"{python.parent}:{os.environ['PATH']}"  # some start their workers by name
@@ -101,6 +104,11 @@ class Running:
         self.ask("wait", "noop", [])
         return seconds[0]
 
+    def cpu_s(self) -> float:
+        """Return the CPU time, user and system, of all its processes until now; the kernel counts in steps of 10 ms."""
+        pids = {*self._beside, *self._workers, *(one.pid for one in self._processes)}
+        return sum(map(_cpu_s, pids | {pid for root in pids for pid in descendants(root)}))
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Let it run inside the context only."""
@@ -147,6 +155,15 @@ class Running:
 
     def _pipe(self, stream: Any) -> int:
         return int(stream.fileno())
+
+
+def _cpu_s(pid: int) -> float:
+    """Return a process's CPU time, with that of its children that have ended; 0 of one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _short(reason: str) -> str:

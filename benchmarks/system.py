@@ -53,9 +53,10 @@ class Size:
 
 @dataclass
 class Seen:
-    """What was measured of one system, a number a round: jobs a second, and the seconds of each job alone."""
+    """What was measured of one system, a number a round: jobs a second, CPU ms a job, and the seconds of each job alone."""
 
     noop: list[float] = field(default_factory=list)
+    noop_cpu_ms: list[float] = field(default_factory=list)
     read: list[float] = field(default_factory=list)
     publish: list[float] = field(default_factory=list)
     alone_s: list[float] = field(default_factory=list)
@@ -100,17 +101,18 @@ def _start(
     up = stack.enter_context(System(common, persistent=False))
     systems = {}
     for at, (name, python) in enumerate(pythons.items()):
-        peer, settings, workers = PEERS[name], common, (up.pids["worker"],)
+        peer, settings, workers, beside = PEERS[name], common, (up.pids["worker"],), tuple(up.pids.values())
         if name not in OURS:
-            workers = ()
+            workers = beside = ()
             settings = replace(common, data_dir=folder / f"broker-{at}")
             if peer.publishes:
                 settings.data_dir.mkdir(mode=0o700)
                 broker = start_redis_server(settings, persistent=False)
                 stack.callback(broker.stop, *STOP, (signal.SIGKILL, 1.0))
+                beside = (broker.pid,)
         environ = {**to_environment(settings), "PEER_REDIS": settings.state_url}
         with _told(name, {}, failed):
-            systems[name] = Running(name, peer, python, folder / f"peer-{at}", environ, workers)
+            systems[name] = Running(name, peer, python, folder / f"peer-{at}", environ, workers, beside)
             stack.callback(systems[name].end)
     return systems
 
@@ -157,7 +159,9 @@ def _turn(
     call, slow = [(file, 0, 0)], one.peer.slow
     count, some = max(10, size.jobs // slow), ranges[: max(10, len(ranges) // slow)]
     one.ask("many", "noop", call, 2)  # it was frozen
+    cpu_s = one.cpu_s()
     seen.noop.append(count / one.ask("many", "noop", call, count)[0][0])
+    seen.noop_cpu_ms.append((one.cpu_s() - cpu_s) / count * 1e3)
     seen.alone_s += one.ask("alone", "noop", call, max(3, size.alone // slow))[0]
     took, total = one.ask("many", "read", some)
     seen.read.append(len(some) / took[0])
@@ -189,6 +193,9 @@ def _report(seen: dict[str, Seen], failed: dict[str, str]) -> str:
     ]
     alone = {name: one for name, one in seen.items() if name != OURS[1]}
     tables.insert(1, _table(heads, alone, {}, lambda one: one.alone_s, OURS[:1], _of_seconds))
+    heads = ["CPU of a no-op of many, client, broker and workers", "workers", "it to `delay()` (best)", "(median)"]
+    heads += ["it to `submit_many` (best)", "(median)", "ms a job (best)", "(median)"]
+    tables.append(_table(heads, seen, {}, lambda one: one.noop_cpu_ms, OURS, _of_costs))
     return "\n\n".join(tables)
 
 
@@ -220,6 +227,11 @@ def _of_rates(mine: list[float], bases: list[list[float]]) -> list[str]:
 def _of_seconds(mine: list[float], bases: list[list[float]]) -> list[str]:
     ratios = [ratio(of(mine) / of(base) if base else None) for base in bases for of in (min, median, _p95)]
     return [*ratios, *(f"{of(mine) * 1e3:.2f}" for of in (min, median, _p95))]
+
+
+def _of_costs(mine: list[float], bases: list[list[float]]) -> list[str]:
+    ratios = [ratio(of(mine) / of(base) if base else None) for base in bases for of in (min, median)]
+    return [*ratios, f"{min(mine):.2f}", f"{median(mine):.2f}"]
 
 
 def _p95(values: list[float]) -> float:
