@@ -37,10 +37,11 @@ ASM = {
 PLANES = {"unpack": 48, "shift": 52, "of three": 70, "of two": 35, "maddubs": 16}
 MEMORY = {"load": 71, "weights": 32, "store": 28}
 MIXES = {
-    "avx512": PLANES | {"madd": 64, "add": 64},
-    "avx512vnni": PLANES | {"dpwssd": 64},
+    "AVX-512": PLANES | {"madd": 64, "add": 64},
+    "with VNNI": PLANES | {"dpwssd": 64},
     # Both 8x8 bit transpositions as one affine instruction each, between seven unpackings there and five back.
-    "VNNI with GFNI (not written)": PLANES | {"unpack": 112, "shift": 4, "of three": 22, "affine": 16, "dpwssd": 64},
+    "with VNNI and GFNI (not written)": PLANES
+    | {"unpack": 112, "shift": 4, "of three": 22, "affine": 16, "dpwssd": 64},
 }
 
 
