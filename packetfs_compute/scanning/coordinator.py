@@ -18,20 +18,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from packetfs_compute.broker.outcome import ErrorInfo, JobStatus
+from packetfs_compute.broker.outcome import ErrorInfo
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.desk import Submission
 from packetfs_compute.errors import BrokerUnavailable, Cancelled, JobError, NoSubstrate, PacketFSError
 from packetfs_compute.result import Attempt
+from packetfs_compute.scanning.around import WindowDesk, WindowStore
 from packetfs_compute.scanning.plan import Plan, Window
 from packetfs_compute.scanning.request import Scan
 from packetfs_compute.scanning.state import Found
-from packetfs_compute.scanning.tally import Part, Progress, Speed, Tally
+from packetfs_compute.scanning.tally import Part, Progress, Speed
 from packetfs_compute.scanning.windows import error_of, part_of, window_id, window_program
 
-__all__ = ["Coordinator", "Terms", "WindowDesk", "WindowStore"]
+__all__ = ["Coordinator", "Terms"]
 
 MAX_TRIES: Final = 3
 """How often a window is run anew."""
@@ -48,38 +49,6 @@ _PAUSES_S: Final = (0.01, 0.2)
 """Between two looks: the first after something has ended, growing to the longest."""
 _AWAY_S: Final = 1.0
 _AGAIN_S: Final = 0.5
-
-
-class WindowDesk(Protocol):
-    """What of :class:`packetfs_compute.desk.Desk` runs windows. Every call may raise :class:`BrokerUnavailable`."""
-
-    def submit_many(self, submissions: Sequence[Submission]) -> Sequence[JobStatus | JobError]:
-        """Submit jobs; tell of each how it stands, or why it was refused."""
-
-    def statuses(self, job_ids: Sequence[str]) -> Sequence[JobStatus | None]:
-        """Tell how jobs stand, in order."""
-
-    def cancel(self, job_id: str) -> JobStatus | None:
-        """Cancel a job."""
-
-    def forget(self, job_ids: Sequence[str]) -> None:
-        """Keep nothing more of jobs that have ended."""
-
-    def places(self, job_ids: Sequence[str]) -> Sequence[str | None]:
-        """Tell on which substrate's queue each open job is or was."""
-
-
-class WindowStore(Protocol):
-    """What of :class:`packetfs_compute.scanning.state.ScanState` is needed here."""
-
-    def keep(self, parts: Mapping[int, Part]) -> None:
-        """Keep what windows came to."""
-
-    def part(self, number: int) -> Part | None:
-        """Return what is kept of a window."""
-
-    def keep_tally(self, tally: Tally) -> None:
-        """Keep what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)

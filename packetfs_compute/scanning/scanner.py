@@ -27,8 +27,9 @@ from packetfs_compute.errors import (
 from packetfs_compute.job import wanted_for
 from packetfs_compute.names import LOCAL
 from packetfs_compute.routing import Decision, Policy, Survey, Wanted
+from packetfs_compute.scanning.around import WindowDesk
 from packetfs_compute.scanning.combine import joined
-from packetfs_compute.scanning.coordinator import Coordinator, Terms, WindowDesk
+from packetfs_compute.scanning.coordinator import Coordinator, Terms
 from packetfs_compute.scanning.here import chain_here, chain_plan, whole_range
 from packetfs_compute.scanning.memory import Done, Memory
 from packetfs_compute.scanning.plan import Plan, Rate, Window, plan_of, window_for
