@@ -12,7 +12,7 @@ NPM    := remote/node_modules/.installed
 CSRC   := $(wildcard packetfs_compute/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types chaos bench containers sanitize lock kit tools clean
+.PHONY: help demo test test-fast lint types chaos chaos-scan bench containers sanitize lock kit tools clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ types: $(STAMP) $(NPM)  ## Check types, strictly
 
 chaos: $(STAMP) tools  ## Kill 20 workers and 10 Redis servers under 10,000 jobs, and count what was lost
 	cd tests && ../$(BIN)/python -m chaos.nothing_lost
+
+chaos-scan: $(STAMP) tools  ## Scan 100 GiB, and 100 GiB in order, while workers, a place and coordinators are killed
+	cd tests && ../$(BIN)/python -m chaos.long_scan
+	cd tests && ../$(BIN)/python -m chaos.long_scan --chain
 
 containers: $(STAMP)  ## Build the images with buildah and run them with podman, as root on Debian; some minutes
 	@command -v buildah podman mmdebstrap >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends \

@@ -12,6 +12,7 @@ What is known of a job is not kept here: its result is Celery's, and whether it 
 import json
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from kombu.exceptions import KombuError
 from packetfs_compute.broker import ResultBackend
 from packetfs_compute.broker.letters import decoded, read_letter
 from packetfs_compute.broker.lua import Script
+from packetfs_compute.broker.news import News, news_of
 from packetfs_compute.broker.outcome import ErrorInfo, JobStatus, Outcome, State, known_record, outcome, progress_of
 from packetfs_compute.celery import app, broker_errors
 from packetfs_compute.errors import BadProgram, BrokerUnavailable, ConfigurationError, JobError
@@ -223,6 +225,10 @@ class Desk:
         except (redis.RedisError, OSError) as error:
             raise _unavailable(error) from error
         return [None if record is None else _place_of(record) for record in records]
+
+    def news(self, pattern: str) -> AbstractContextManager[News]:
+        """Return, as a context manager, the news of jobs whose ids match ``pattern``, a glob: what waits for one of them."""
+        return news_of(self._redis, pattern)
 
     def _checked(self, one: Submission, now: float) -> _Accepted | JobError:
         try:

@@ -20,8 +20,9 @@ from packetfs_compute.errors import Cancelled, JobError
 from packetfs_compute.fleet import LEASE_S, Leased
 from packetfs_compute.journal import ScanBoard, open_board
 from packetfs_compute.names import SCAN_TASK, SCANS
+from packetfs_compute.scanning.here import scan_here
 from packetfs_compute.scanning.request import accept_scan
-from packetfs_compute.scanning.scanner import Scanner, scan_here
+from packetfs_compute.scanning.scanner import Scanner
 from packetfs_compute.scanning.state import connect
 from packetfs_compute.scanning.tally import Progress, ScanResult
 from packetfs_compute.worker import current_dispatcher, current_journal
@@ -107,4 +108,5 @@ def _board(pid: int) -> ScanBoard:
 def _scanner(pid: int) -> Scanner:
     del pid  # a fork has no threads and must not share connections
     settings = current_settings()
-    return Scanner(settings, Desk(settings), router_of(settings), connect(settings), cache=open_cache(settings))
+    desk = Desk(settings)
+    return Scanner(settings, desk, router_of(settings), connect(settings), news=desk.news, cache=open_cache(settings))

@@ -85,6 +85,9 @@ MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.cache", "packetfs_comp
 
 LATE_IMPORTS = {
     ("packetfs_compute.cli.run", "packetfs_compute.cli.submit"): "with --inline, Celery need not be loaded",
+    ("packetfs_compute.cli.scan", "packetfs_compute.cli.submit_scan"): "with --inline, Celery need not be loaded",
+    ("packetfs_compute.cli.scan", "packetfs_compute.scanning.here"): "who submits need not load what reads",
+    ("packetfs_compute.cli.scan", "packetfs_compute.cli.bar"): "rich, which takes longer to load than some scans do",
     ("packetfs_compute.worker", "packetfs_compute.metrics"): "a publisher needs none, nor prometheus_client",
     ("packetfs_compute.kernels._fallback", "crc32c"): "needed only where there is no C extension",
     (

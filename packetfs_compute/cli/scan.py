@@ -1,35 +1,22 @@
 """``packetfs scan``: operations over a whole object, with a bar that shows how far they are."""
 
 import json
-import time
-import uuid
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.progress import Progress as Bar
 
 from packetfs_compute.cli.interrupt import interruptible
 from packetfs_compute.cli.params import OPERATION, POLICY, SIZE, local_file, policy_of
 from packetfs_compute.cli.render import bytes_text, rate_text, seconds_text, usd_text
-from packetfs_compute.cli.session import system_for
-from packetfs_compute.cli.submit import check_consumers
-from packetfs_compute.desk import Desk
-from packetfs_compute.errors import Internal, PacketFSError, error_class
-from packetfs_compute.names import SCANS_QUEUE
 from packetfs_compute.scanning.request import accept_scan
-from packetfs_compute.scanning.scanner import scan_here
-from packetfs_compute.settings import Settings, load_settings
+from packetfs_compute.settings import load_settings
 
 __all__ = ["scan"]
-
-_PATIENCE_S: Final = 3.0
-"""After this wait for it to begin, see whether anybody runs scans at all."""
-_LOOK_EVERY_S: Final = 0.1
 
 _Show = Callable[[Mapping[str, Any]], None]
 
@@ -77,9 +64,13 @@ def scan(
     asked = accept_scan("scan", program, wishes, window)  # so that a mistake is told at once
     with interruptible(), _bar() as show:
         if inline:
+            from packetfs_compute.scanning.here import scan_here  # noqa: PLC0415  (who submits need not load what reads)
+
             result: Mapping[str, Any] = scan_here(asked, settings, show)
         else:
-            result = _submit_and_wait(settings, program, window, wishes, show)
+            from packetfs_compute.cli.submit_scan import submit_scan_and_wait  # noqa: PLC0415  (inline need not load Celery)
+
+            result = submit_scan_and_wait(settings, program, window, wishes, show)
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -87,62 +78,17 @@ def scan(
         click.echo(_details(result), err=True)
 
 
-def _submit_and_wait(
-    settings: Settings, program: Mapping[str, Any], window: int | None, policy: Mapping[str, Any] | None, show: _Show
-) -> Mapping[str, Any]:
-    """Run a scan on the system at hand and return its result; raise what it ended with. Who interrupts it cancels it."""
-    with system_for(settings, scans=True) as session, closing(session.desk()) as desk:
-        job_id = str(uuid.uuid4())
-        try:
-            desk.submit_scan(job_id, program, window, policy)
-            return _result(desk, job_id, show)
-        except KeyboardInterrupt:
-            with suppress(PacketFSError):
-                desk.cancel(job_id)
-            raise
-
-
-def _result(desk: Desk, job_id: str, show: _Show) -> Mapping[str, Any]:
-    look_s: float | None = time.monotonic() + _PATIENCE_S
-    while True:
-        status = desk.status(job_id)
-        if status is None:
-            raise Internal("the scan is not known any more", {"job_id": job_id})
-        if status["result"] is not None:
-            return status["result"]
-        error = status["error"]
-        if error is not None:
-            details = {name: value for name, value in error.items() if name not in ("type", "message")}
-            raise error_class(error["type"])(error["message"], {"job_id": job_id, **details})
-        if "progress" in status:
-            show(status["progress"])
-            look_s = None
-        elif look_s is not None and time.monotonic() > look_s and status["status"] == "queued":
-            check_consumers(SCANS_QUEUE)
-            look_s = None
-        time.sleep(_LOOK_EVERY_S)
-
-
 @contextmanager
 def _bar() -> Iterator[_Show]:
     """Yield what shows a scan's progress at a terminal, and nothing elsewhere."""
-    columns = (
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[usd]}"),
-    )
-    console = Console(stderr=True)
     # A terminal that cannot move its cursor would get a line for each look.
-    able = console.is_terminal and not console.is_dumb_terminal
-    with Bar(*columns, console=console, transient=True, disable=not able) as bar:
-        task = bar.add_task("", total=None, usd="")
+    if sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
+        from packetfs_compute.cli.bar import bar  # noqa: PLC0415  (rich takes longer to load than some scans do)
 
-        def show(told: Mapping[str, Any]) -> None:
-            bar.update(task, total=told["bytes_total"], completed=told["bytes_done"], usd=usd_text(told["cost_usd"]))
-
-        yield show
+        with bar() as show:
+            yield show
+    else:
+        yield lambda _: None
 
 
 def _values(result: Mapping[str, Any]) -> list[str]:

@@ -7,8 +7,10 @@ begins with what is done, submits the rest under the same ids, and so finds the 
 *Window jobs* are called ``<scan>.<window>``, and ``<scan>.<window>.<n>`` where one has to be run anew or is hedged. What
 the dispatcher retries and fails over, it does within one job; here a job that has failed for good is run anew three times,
 unless it says that no other time would help. *A hedge* is a second job for a window that has taken longer than nearly all
-others, on another place; the first answer counts. *The cap on cost* holds by what windows have cost and what those that are
-open are expected to: what would pass it is not published.
+others, on another place; the first answer counts. Where no worker has begun with the first, that waits behind a place that
+has stopped, and the second takes its place, which costs nothing. A place that several windows had to be run elsewhere for,
+and that has done none since, is given no more of them for a while. *The cap on cost* holds by what windows have cost and
+what those that are open are expected to: what would pass it is not published.
 """
 
 import math
@@ -16,20 +18,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from packetfs_compute.broker.outcome import ErrorInfo, JobStatus
+from packetfs_compute.broker.outcome import ErrorInfo
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.desk import Submission
 from packetfs_compute.errors import BrokerUnavailable, Cancelled, JobError, NoSubstrate, PacketFSError
+from packetfs_compute.result import Attempt
+from packetfs_compute.scanning.around import WindowDesk, WindowStore
 from packetfs_compute.scanning.plan import Plan, Window
 from packetfs_compute.scanning.request import Scan
 from packetfs_compute.scanning.state import Found
-from packetfs_compute.scanning.tally import Part, Progress, Speed, Tally
+from packetfs_compute.scanning.tally import Part, Progress, Speed
 from packetfs_compute.scanning.windows import error_of, part_of, window_id, window_program
 
-__all__ = ["Coordinator", "Terms", "WindowDesk", "WindowStore"]
+__all__ = ["Coordinator", "Terms"]
 
 MAX_TRIES: Final = 3
 """How often a window is run anew."""
@@ -39,43 +42,13 @@ _HEDGED: Final = 0.05
 _LEAST_KNOWN: Final = 5
 """So many windows must have ended before it is known what is late."""
 _LATE_S: Final = 2.0
+_SHUNNED: Final = (3, 30.0)
+"""A place that so many windows were late at, and that has done none since, gets no more of them for so many seconds."""
 _TELL_EVERY_S: Final = 1.0
 _PAUSES_S: Final = (0.01, 0.2)
 """Between two looks: the first after something has ended, growing to the longest."""
 _AWAY_S: Final = 1.0
 _AGAIN_S: Final = 0.5
-
-
-class WindowDesk(Protocol):
-    """What of :class:`packetfs_compute.desk.Desk` runs windows. Every call may raise :class:`BrokerUnavailable`."""
-
-    def submit_many(self, submissions: Sequence[Submission]) -> Sequence[JobStatus | JobError]:
-        """Submit jobs; tell of each how it stands, or why it was refused."""
-
-    def statuses(self, job_ids: Sequence[str]) -> Sequence[JobStatus | None]:
-        """Tell how jobs stand, in order."""
-
-    def cancel(self, job_id: str) -> JobStatus | None:
-        """Cancel a job."""
-
-    def forget(self, job_ids: Sequence[str]) -> None:
-        """Keep nothing more of jobs that have ended."""
-
-    def places(self, job_ids: Sequence[str]) -> Sequence[str | None]:
-        """Tell on which substrate's queue each open job is or was."""
-
-
-class WindowStore(Protocol):
-    """What of :class:`packetfs_compute.scanning.state.ScanState` is needed here."""
-
-    def keep(self, parts: Mapping[int, Part]) -> None:
-        """Keep what windows came to."""
-
-    def part(self, number: int) -> Part | None:
-        """Return what is kept of a window."""
-
-    def keep_tally(self, tally: Tally) -> None:
-        """Keep what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +72,8 @@ class _Open:
     tries: int
     since_s: float
     ids: list[str]
+    begun: bool = False
+    """Whether a worker was seen to have taken it."""
     hedged: bool = False
 
 
@@ -136,6 +111,7 @@ class Coordinator:
         self._again: deque[_Again] = deque()
         self._open: dict[int, _Open] = {}
         self._took_s: list[float] = []
+        self._late_at: dict[str, tuple[int, float]] = {}
         self._tally_kept = found.tally.to_json()
         self._speed = Speed()
         self._told_s = -math.inf
@@ -183,14 +159,19 @@ class Coordinator:
         asked = [(one, job_id) for one in self._open.values() for job_id in one.ids]
         statuses = self._desk.statuses([job_id for _, job_id in asked])
         done: dict[int, Part] = {}
+        attempts: list[Attempt] = []
         ill: list[tuple[_Open, str, ErrorInfo | None]] = []
         for (one, job_id), status in zip(asked, statuses, strict=True):
             result = None if status is None else status["result"]
             if result is not None:
                 done.setdefault(one.window.number, part_of(self._plan, one.window, result))
+                attempts += result["attempts"]
             elif status is None or status["error"] is not None:
                 ill.append((one, job_id, None if status is None else status["error"]))
+            else:
+                one.begun = one.begun or status["status"] == "running"
         self._done(done)
+        self.tally.add(attempts, 0.0)  # what those that failed have cost is in the window's own cost
         for one, job_id, error in ill:
             if one.window.number not in done:
                 self._failed(one, job_id, error)
@@ -205,6 +186,8 @@ class Coordinator:
         for one in over:
             self._took_s.append(self._clock() - one.since_s)
         self.parts.update(done)
+        for part in done.values():
+            self._late_at.pop(part.substrate, None)
         self._bytes += sum(part.byte_count for part in done.values())
         self._spent_usd += sum(part.cost_usd for part in done.values())
         for one in over:
@@ -238,14 +221,16 @@ class Coordinator:
         return error.fault == "substrate" or error.retryable or isinstance(error, Cancelled)
 
     def _hedge(self) -> None:
-        """Run the latest window once more, on another place, where it is later than can be explained."""
-        most = max(1, int(_HEDGED * self._plan.windows))
-        if len(self._took_s) < _LEAST_KNOWN or self.tally.hedges >= most or not self._affordable(1):
+        """Run the latest windows once more, on another place, where they are later than can be explained."""
+        if len(self._took_s) < _LEAST_KNOWN:
             return
         usual_s = sorted(self._took_s)[int(0.95 * (len(self._took_s) - 1))]
         now = self._clock()
         late = [one for one in self._open.values() if not one.hedged and now - one.since_s > usual_s + _LATE_S]
-        for one in islice(sorted(late, key=lambda one: one.since_s), most - self.tally.hedges):
+        most = max(1, int(_HEDGED * self._plan.windows))
+        for one in sorted(late, key=lambda one: one.since_s):
+            if one.begun and (self.tally.hedges >= most or not self._affordable(1)):
+                continue
             one.hedged = True
             (place,) = self._desk.places(one.ids)
             if place is None or not self._terms.elsewhere(one.window, place):
@@ -253,9 +238,29 @@ class Coordinator:
             exclude = sorted({*self._terms.policy.get("exclude", ()), place})
             job_id = window_id(self._scan.id, one.window, one.tries, hedge=True)
             (told,) = self._desk.submit_many([self._job(one.window, job_id, {"exclude": exclude})])
-            if not isinstance(told, JobError):
-                one.ids.append(job_id)
+            if isinstance(told, JobError):
+                continue
+            one.ids.append(job_id)
+            self._late_at[place] = (self._late_at.get(place, (0, now))[0] + 1, now)
+            if one.begun:
                 self.tally.hedges += 1
+            else:
+                self._drop(one.ids[:-1])
+                one.ids = [job_id]
+
+    def _shunned(self, window: Window) -> set[str]:
+        """Return the place that windows are late at, where there is one and another may run ``window``."""
+        most, seconds = _SHUNNED
+        for place, (count, since_s) in self._late_at.items():
+            if count >= most and self._clock() - since_s < seconds and self._terms.elsewhere(window, place):
+                return {place}
+        return set()
+
+    def _drop(self, job_ids: Sequence[str]) -> None:
+        """Stop jobs that are not needed any more, and keep nothing of them."""
+        for job_id in job_ids:
+            self._desk.cancel(job_id)
+        self._desk.forget(job_ids)
 
     def _submit(self) -> None:
         """Publish what there is room for: what is to run anew first, then what has not run yet."""
@@ -338,7 +343,11 @@ class Coordinator:
     def _job(self, window: Window, job_id: str, extra: Mapping[str, Any]) -> Submission:
         seeds = self.parts[window.number - 1].values if self._scan.chained and window.number else None
         program = window_program(self._scan, self._plan, window, seeds)
-        return Submission(job_id, program, {**self._terms.policy, **extra}, window_of=self._scan.id)
+        policy = {**self._terms.policy, **extra}
+        shunned = self._shunned(window)
+        if shunned:
+            policy["exclude"] = sorted({*policy.get("exclude", ()), *shunned})
+        return Submission(job_id, program, policy, window_of=self._scan.id)
 
     def _report(self, *, last: bool = False) -> None:
         now = self._clock()

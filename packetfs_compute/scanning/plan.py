@@ -13,7 +13,7 @@ from typing import Any, Final
 from packetfs_compute.names import MAX_RANGE_BYTES, MAX_WINDOWS
 from packetfs_compute.validation import bad
 
-__all__ = ["LEAST_WINDOW", "MOST_WINDOW", "Plan", "Rate", "Window", "plan_of", "window_for"]
+__all__ = ["LEAST_WINDOW", "MOST_WINDOW", "Plan", "Rate", "Window", "changed_size", "plan_of", "window_for"]
 
 LEAST_WINDOW: Final = 4 << 20
 MOST_WINDOW: Final = 256 << 20
@@ -92,6 +92,11 @@ def plan_of(
         least = _up(-(-length // MAX_WINDOWS))
         raise bad("window", f"of {window} bytes makes {plan.windows} windows", f"use {least} or more, or leave it out")
     return plan
+
+
+def changed_size(plan: Plan, object_size: int | None) -> bool:
+    """Whether an object of this size is another version than the scan's."""
+    return None not in (plan.object_size, object_size) and object_size != plan.object_size
 
 
 def window_for(length: int, rates: Sequence[Rate], chosen: Rate) -> int:

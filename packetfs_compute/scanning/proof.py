@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from packetfs_compute.deadline import Deadline
+from packetfs_compute.scanning.around import WindowDesk
 from packetfs_compute.scanning.combine import joined
-from packetfs_compute.scanning.coordinator import Coordinator, Terms, WindowDesk
+from packetfs_compute.scanning.coordinator import Coordinator, Terms
 from packetfs_compute.scanning.plan import Plan
 from packetfs_compute.scanning.recall import Mark, onward
 from packetfs_compute.scanning.request import Scan

@@ -102,9 +102,9 @@ class Marker:
         self._picked = {*drawn, plan.windows - 1}
 
     def passed(self, done: int, values: tuple[int, ...]) -> None:
-        """Go on to what the first ``done`` bytes of the plan came to, one window further."""
+        """Go on to what the first ``done`` bytes of the plan came to, one window further or some, which are one then."""
         before, at = self._last, self._plan.offset
-        if (done - 1) // self._plan.window in self._picked:
+        if not self._picked.isdisjoint(range(before[0] // self._plan.window, -(-done // self._plan.window))):
             self.marks.append(Mark(at + before[0], at + done, before[1], values))
         self._last = done, values
 

@@ -10,50 +10,44 @@ plan is of its tail alone.
 
 import random
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
+from packetfs_compute.broker.news import News
 from packetfs_compute.cache import ResultCache
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import (
-    BadPolicy,
     BrokerUnavailable,
     JobError,
     NoSubstrate,
     PacketFSError,
-    RangeNotSatisfiable,
-    SourceFailed,
 )
 from packetfs_compute.job import wanted_for
 from packetfs_compute.names import LOCAL
 from packetfs_compute.routing import Decision, Policy, Survey, Wanted
-from packetfs_compute.scanning.chain import CHAIN_WINDOW, RING_BYTES, read_window, run_chain
+from packetfs_compute.scanning.around import WindowDesk
 from packetfs_compute.scanning.combine import joined
-from packetfs_compute.scanning.coordinator import Coordinator, Terms, WindowDesk
+from packetfs_compute.scanning.coordinator import Coordinator, Terms
+from packetfs_compute.scanning.here import chain_here, chain_plan, whole_range
 from packetfs_compute.scanning.memory import Done, Memory
 from packetfs_compute.scanning.plan import Plan, Rate, Window, plan_of, window_for
 from packetfs_compute.scanning.proof import disproved
 from packetfs_compute.scanning.recall import Head, Marker, onward
 from packetfs_compute.scanning.request import Scan
 from packetfs_compute.scanning.state import Found, ScanState
-from packetfs_compute.scanning.tally import Part, Progress, ScanResult, Speed, scan_result
+from packetfs_compute.scanning.tally import Part, Progress, ScanResult, scan_result
+from packetfs_compute.scanning.windows import windows_glob
 from packetfs_compute.settings import Settings
-from packetfs_compute.sources import RangeRequest, open_source
-from packetfs_compute.sources.ranges import beyond
-from packetfs_compute.validation import bad
 
-__all__ = ["Planner", "Scanner", "scan_here"]
+__all__ = ["Planner", "Scanner"]
 
 _T = TypeVar("_T")
 
 _TYPICAL: Final = 64 << 20
 """A window's bytes as long as it is not known how wide they are to be."""
-_SIZE_TRIES: Final = 3
-_AGAIN_S: Final = 0.5
 _AWAY_S: Final = 1.0
-_CHECKPOINT_S: Final = 1.0
 _OPEN: Final = (4, 256)
 """Fewest and most windows that are open at once; in between, two for each slot: one that runs, and one that is next."""
 _TOLD_PLACES: Final = 8
@@ -85,6 +79,8 @@ class Scanner:
     sleep: Callable[[float], object] = time.sleep
     cache: ResultCache | None = None
     rng: random.Random = field(default_factory=random.Random)
+    news: Callable[[str], AbstractContextManager[News]] | None = None
+    """What tells when one of the jobs whose ids match a pattern ends; without it they are looked at now and again."""
 
     def run(self, scan: Scan, tell: Callable[[Progress], object]) -> ScanResult:
         """Run ``scan``, or what of it is not done yet, and return its result; ``tell`` hears of progress.
@@ -104,7 +100,7 @@ class Scanner:
             with suppress(PacketFSError):
                 self.planner.refresh()  # else it decides by what the places declare
             memory = Memory(scan, self.cache, self.planner, self.rng)
-            plan = found.plan or _whole(scan, deadline, self.settings, self.sleep)
+            plan = found.plan or whole_range(scan, deadline, self.settings, self.sleep)
             known = None if found.plan else memory.known(plan)
             if known is not None:
                 done = Done.before(known, plan)
@@ -191,12 +187,13 @@ class Scanner:
         if plan.chained_here:
             position, so_far = found.chain or (0, Part(start, 0, LOCAL, self.settings.region))
             marker = Marker(plan, so_far.values, self.rng, position)
-            part = _chain(scan, plan, (position, so_far), found, deadline, self.settings, state, tell, marker)
+            part = chain_here(scan, plan, (position, so_far), found.tally, deadline, self.settings, state, tell, marker)
             done = Done(part.values, [part] if part.byte_count else [], marker.marks)
         else:
             ops = onward(scan.program.ops, start)
             going_on = replace(scan, program=replace(scan.program, ops=ops))
-            parts = Coordinator(going_on, plan, found, terms, self.desk, state, deadline, tell, self.sleep).run()
+            with self._waiting(scan) as wait:
+                parts = Coordinator(going_on, plan, found, terms, self.desk, state, deadline, tell, wait).run()
             marker, values, count = Marker(plan, start, self.rng), start, 0
             for part in parts:
                 values, count = tuple(joined(ops, values, part.values, part.byte_count)), count + part.byte_count
@@ -204,9 +201,18 @@ class Scanner:
             done = Done(values, parts, marker.marks)
         return done if head is None else done.after(head, scan.program.offset)
 
+    @contextmanager
+    def _waiting(self, scan: Scan) -> Iterator[Callable[[float], object]]:
+        """Yield what waits between two looks at windows."""
+        if self.news is None:
+            yield self.sleep
+        else:
+            with self.news(windows_glob(scan.id)) as news:
+                yield news.wait
+
     def _plan_by(self, scan: Scan, decision: Decision, left: Plan) -> Plan:
         if scan.chained and decision.substrate == LOCAL:
-            return _chain_plan(scan, left)
+            return chain_plan(scan, left)
         rates = self._rates(decision)
         window = scan.window or window_for(left.length, list(rates.values()), rates[str(decision.substrate)])
         return plan_of(left.offset, left.length, window, left.object_size, left.etag)
@@ -254,42 +260,6 @@ class Scanner:
         return replace(terms, policy=wishes, cap_usd=cap_usd, estimate_usd=_usd(decision))
 
 
-def scan_here(scan: Scan, settings: Settings, tell: Callable[[Progress], object] = lambda _: None) -> ScanResult:
-    """Run a scan in this process alone, with no broker: all of it as one chain."""
-    started_s = time.monotonic()
-    deadline = Deadline.after(scan.policy.deadline_s or settings.result_ttl_s)
-    found = Found()
-    try:
-        _refuse_append_only(scan)
-        plan = _chain_plan(scan, _whole(scan, deadline, settings, time.sleep))
-        start = Part(tuple(op.identity for op in scan.program.ops), 0, LOCAL, settings.region)
-        part = _chain(scan, plan, (0, start), found, deadline, settings, None, tell)
-    except JobError as error:
-        error.details.update(job_id=scan.id, attempts=found.tally.failed)
-        raise
-    parts = [part] if part.byte_count else []
-    total_s = time.monotonic() - started_s
-    return scan_result(scan, plan, part.values, parts, found.tally, queued_s=None, total_s=total_s)
-
-
-def _refuse_append_only(scan: Scan) -> None:
-    if scan.policy.append_only:
-        fix = "leave it out, or run it on a system, without --inline"
-        raise bad("policy.append_only", "is for scans that know of each other, and this one runs alone", fix, BadPolicy)
-
-
-def _chain_plan(scan: Scan, left: Plan) -> Plan:
-    window = min(scan.window or CHAIN_WINDOW, RING_BYTES // 3)
-    return plan_of(left.offset, left.length, window, left.object_size, left.etag, chained_here=True)
-
-
-def _whole(scan: Scan, deadline: Deadline, settings: Settings, sleep: Callable[[float], object]) -> Plan:
-    """Return all of the range as it is found now, in one window."""
-    size, etag = _probe(scan, deadline, settings, sleep)
-    length = _length(scan, size)
-    return Plan(scan.program.offset, length, max(1, length), size, etag)
-
-
 def _after(whole: Plan, head: Head) -> Plan:
     length = whole.offset + whole.length - head.end
     return replace(whole, offset=head.end, length=length, window=max(1, length))
@@ -299,85 +269,6 @@ def _with_head(plan: Plan, scan: Scan) -> Plan:
     """Return all of the range of which ``plan`` may be the tail alone."""
     offset = scan.program.offset
     return replace(plan, offset=offset, length=plan.offset + plan.length - offset)
-
-
-def _chain(
-    scan: Scan,
-    plan: Plan,
-    start: tuple[int, Part],
-    found: Found,
-    deadline: Deadline,
-    settings: Settings,
-    state: ScanState | None,
-    tell: Callable[[Progress], object],
-    marker: Marker | None = None,
-) -> Part:
-    """Run a chain from ``start`` on, keeping how far it is where there is a ``state``; return what it came to."""
-    speed, tally, told_s = Speed(), found.tally, deadline.clock()
-    position, so_far = start
-
-    def at(done: int, part: Part) -> None:
-        nonlocal told_s
-        if marker is not None:
-            marker.passed(done, part.values)
-        now = deadline.clock()
-        if now - told_s < _CHECKPOINT_S and done < plan.length:
-            return
-        told_s = now
-        if state is not None:
-            with suppress(BrokerUnavailable):  # then more is done again, should it come to that
-                state.keep_chain(done, part)
-                state.keep_tally(tally)
-        tell(speed.progress(now, plan, done, -(-done // plan.window), tally.failed_usd))
-
-    tell(speed.progress(told_s, plan, position, -(-position // plan.window), 0.0))
-    read = read_window(scan.program.data_url, plan, settings)
-    try:
-        return run_chain(
-            scan.program.ops, plan, (position, so_far), read, deadline, settings, lambda one: tally.add([one], 0.0), at
-        )
-    except JobError as error:
-        error.details["attempts"] = list(tally.failed)
-        raise
-
-
-def _probe(
-    scan: Scan, deadline: Deadline, settings: Settings, sleep: Callable[[float], object]
-) -> tuple[int | None, str | None]:
-    """Return the object's size and its strong ETag, as far as its source tells them, by a GET of one byte."""
-    wanted = RangeRequest(scan.program.data_url, scan.program.offset, 0, scan.program.etag)
-    tries = 0
-    while True:
-        budget_s = min(deadline.remaining_s(), settings.timeout_s)
-        try:
-            within = Deadline(deadline.clock() + budget_s, budget_s, deadline.clock, deadline.token)
-            with open_source(wanted, within, settings) as stream:
-                return stream.object_size, stream.etag
-        except RangeNotSatisfiable as error:
-            size = error.details.get("object_size")
-            if size is None:
-                raise
-            raise beyond(replace(wanted, length=scan.program.length), size) from error  # it is not the one byte that is
-        except JobError as error:
-            tries += 1
-            if tries > _SIZE_TRIES or not error.retryable:
-                raise
-            sleep(_AGAIN_S * tries)
-
-
-def _length(scan: Scan, size: int | None) -> int:
-    """Return how many bytes the scan is over."""
-    offset, length = scan.program.offset, scan.program.length
-    if size is None:
-        if length is None:
-            raise SourceFailed(
-                "the source does not tell the object's size",
-                {"retryable": False, "hint": "give a length, or submit it as one program"},
-            )
-        return length
-    if offset + (length or 0) > size:
-        raise beyond(RangeRequest(scan.program.data_url, offset, length), size)
-    return size - offset if length is None else length
 
 
 def _most_open(rates: dict[str, Rate]) -> int:

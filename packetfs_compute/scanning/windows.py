@@ -8,11 +8,11 @@ from typing import Any, Final
 from packetfs_compute.broker.outcome import ErrorInfo
 from packetfs_compute.errors import Internal, JobError, RangeNotSatisfiable, SourceChanged, error_class
 from packetfs_compute.result import JobResult
-from packetfs_compute.scanning.plan import Plan, Window
+from packetfs_compute.scanning.plan import Plan, Window, changed_size
 from packetfs_compute.scanning.request import Scan
 from packetfs_compute.scanning.tally import Part
 
-__all__ = ["changed_size", "error_of", "part_of", "window_id", "window_program"]
+__all__ = ["error_of", "part_of", "window_id", "window_program", "windows_glob"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _HEX: Final = 16
@@ -23,9 +23,13 @@ def window_id(scan_id: str, window: Window, tries: int, *, hedge: bool = False) 
 
     Where the scan's own leaves no room for them, or is none for a job, they stand after one that is made of it.
     """
-    base = scan_id if _ID.fullmatch(scan_id) else f"scan-{sha256(scan_id.encode()).hexdigest()[:40]}"
     again = f".{tries}" if tries else ""
-    return f"{base}.{window.number}{again}{'.h' if hedge else ''}"
+    return f"{_base(scan_id)}.{window.number}{again}{'.h' if hedge else ''}"
+
+
+def windows_glob(scan_id: str) -> str:
+    """Return the pattern that the ids of all windows' jobs match."""
+    return f"{_base(scan_id)}.*"
 
 
 def window_program(scan: Scan, plan: Plan, window: Window, before: Sequence[int] | None = None) -> dict[str, Any]:
@@ -71,11 +75,6 @@ def part_of(plan: Plan, window: Window, result: JobResult) -> Part:
     )
 
 
-def changed_size(plan: Plan, object_size: int | None) -> bool:
-    """Whether an object of this size is another version than the scan's."""
-    return None not in (plan.object_size, object_size) and object_size != plan.object_size
-
-
 def error_of(info: ErrorInfo | None, plan: Plan) -> JobError:
     """Return what a window's job ended with. That a range which was there is no more means another version."""
     if info is None:
@@ -85,3 +84,7 @@ def error_of(info: ErrorInfo | None, plan: Plan) -> JobError:
     if isinstance(error, RangeNotSatisfiable) and plan.object_size is not None:
         return SourceChanged(f"the object no longer has {plan.object_size} bytes: {error.message}", details)
     return error
+
+
+def _base(scan_id: str) -> str:
+    return scan_id if _ID.fullmatch(scan_id) else f"scan-{sha256(scan_id.encode()).hexdigest()[:40]}"

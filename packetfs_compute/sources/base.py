@@ -49,6 +49,17 @@ class ByteStream(Protocol):
     def __iter__(self) -> Iterator[memoryview]:
         """Yield the range's bytes in order, in chunks of any positive length."""
 
+    def fill(self, buffer: memoryview) -> int:
+        """Read the whole range into ``buffer``, instead of iterating; return how many bytes it has.
+
+        Raises ``ValueError`` for a range that has more than fit.
+        """
+        at = 0
+        for chunk in self:
+            buffer[at : at + len(chunk)] = chunk
+            at += len(chunk)
+        return at
+
     def close(self) -> None:
         """Give up what is not yet read; closing twice is harmless."""
 

@@ -170,12 +170,18 @@ class HttpStream(ByteStream):
 
     def __iter__(self) -> Iterator[memoryview]:
         """Yield the range's bytes, each chunk in the same buffer."""
-        try:
-            if not self._plan.empty:
-                yield from self._read()
-            self._done()
-        finally:
-            self.close()
+        take = self._plan.take
+        buffer = memoryview(bytearray(_CHUNK if take is None else min(_CHUNK, max(take, self._plan.skip, 1))))
+        yield from self._all(lambda _: buffer)
+
+    def fill(self, buffer: memoryview) -> int:
+        """Read the whole range into ``buffer``: from the socket straight to where it is wanted."""
+        take = self._plan.take
+        if take is None:
+            return super().fill(buffer)
+        if take > len(buffer):
+            raise ValueError(f"a range of {take} bytes does not fit in {len(buffer)}")
+        return sum(map(len, self._all(lambda taken: buffer[taken : taken + _CHUNK])))
 
     def close(self) -> None:
         """Give up what is not yet read."""
@@ -183,12 +189,21 @@ class HttpStream(ByteStream):
             self._answer.connection.close()
             self._answer = None
 
-    def _read(self) -> Iterator[memoryview]:
+    def _all(self, room: Callable[[int], memoryview]) -> Iterator[memoryview]:
+        try:
+            if not self._plan.empty:
+                yield from self._read(room)
+            self._done()
+        finally:
+            self.close()
+
+    def _read(self, room: Callable[[int], memoryview]) -> Iterator[memoryview]:
+        """Yield the range's bytes, each chunk where ``room`` says of how many are taken already."""
         take = self._plan.take
-        buffer = memoryview(bytearray(_CHUNK if take is None else min(_CHUNK, max(take, self._plan.skip, 1))))
-        self._skip(buffer)
+        self._skip()
         taken = 0
         while take is None or taken < take:
+            buffer = room(taken)
             want = len(buffer) if take is None else min(len(buffer), take - taken)
             got = self._body.readinto(buffer[:want])
             taken += got
@@ -198,11 +213,12 @@ class HttpStream(ByteStream):
                 yield buffer[:got].toreadonly()
             if got < want:
                 break
-        if take is not None and self._plan.exact and not self._body.complete and self._body.readinto(buffer[:1]):
+        if take is not None and self._plan.exact and not self._body.complete and self._body.readinto(_one()):
             raise SourceFailed("the source sent more bytes than the range that it declared")
 
-    def _skip(self, buffer: memoryview) -> None:
+    def _skip(self) -> None:
         left = self._plan.skip
+        buffer = memoryview(bytearray(min(_CHUNK, left)))
         while left:
             want = min(len(buffer), left)
             got = self._body.readinto(buffer[:want])
@@ -226,6 +242,10 @@ class HttpStream(ByteStream):
         answer, self._answer = self._answer, None
         if answer is not None:
             _release(self._pool, self._target, answer, self._body.clean)
+
+
+def _one() -> memoryview:
+    return memoryview(bytearray(1))
 
 
 def _ask(connection: Connection, target: Target, sent: Fields) -> Answer:

@@ -113,6 +113,22 @@ def test_a_range_is_a_slice(place: Place, offset: int, length: int | None) -> No
     assert found.object_size in (SIZE, None)
 
 
+@pytest.mark.parametrize(("offset", "length"), [(0, None), (0, 0), (SIZE, None), (7, 262_145), (123_456, 700_000)])
+def test_a_range_fills_a_buffer(place: Place, offset: int, length: int | None) -> None:
+    url = place.put("object", DATA)
+    expected = DATA[offset : None if length is None else offset + length]
+    buffer = bytearray(b"?" * (SIZE + 10))
+    with open_source(RangeRequest(url, offset, length), Deadline.after(20), place.settings) as stream:
+        assert stream.fill(memoryview(buffer)) == len(expected)
+    assert buffer == expected + b"?" * (SIZE + 10 - len(expected))
+
+
+def test_a_range_that_does_not_fit_is_no_part_of_it(place: Place) -> None:
+    wanted = RangeRequest(place.put("object", DATA), 5, 300_000)
+    with open_source(wanted, Deadline.after(20), place.settings) as stream, pytest.raises(ValueError, match=r"\w"):
+        stream.fill(memoryview(bytearray(299_999)))
+
+
 @pytest.mark.parametrize(
     ("offset", "length"), [(0, SIZE + 1), (SIZE - 1, 2), (SIZE, 1), (SIZE + 1, 0), (SIZE + 1, None)]
 )

@@ -30,6 +30,7 @@ http {{
             add_header Access-Control-Allow-Origin *;
             add_header Access-Control-Expose-Headers "Content-Range, ETag";
         }}
+        location /listed/ {{ alias {root}/www/; autoindex on; }}
         location /slow/ {{ alias {root}/www/; limit_rate 1m; }}
         location /whole/ {{ alias {root}/www/; max_ranges 0; }}
         location /gzip/ {{ alias {root}/www/; gzip on; gzip_min_length 1; gzip_types *; }}

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -48,3 +48,15 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0
     while not condition():
         assert time.monotonic() < give_up, f"not within {seconds:g} s: {what}"
         time.sleep(0.02)
+
+
+def memory_mib(pids: Iterable[int]) -> float:
+    """What processes have resident together, each page shared out among all that map it (PSS); who is gone has none."""
+    kib = 0
+    for pid in pids:
+        try:
+            told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        kib += sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:"))
+    return kib / 1024

@@ -37,6 +37,7 @@ class Job:
     policy: Any
     ends_at: float
     error: dict[str, Any] | None = None
+    begun: bool = True
     more: dict[str, Any] = field(default_factory=dict)
     cancelled: bool = False
 
@@ -101,7 +102,7 @@ class FakeDesk:
         if job.cancelled:
             return {**told, "status": "cancelled", "error": {"type": "cancelled", "message": "by somebody"}}
         if self.clock.now < job.ends_at:
-            return told
+            return {**told, "status": "running" if job.begun else "queued"}
         if job.error is not None:
             return {**told, "status": "failed", "error": job.error}
         return {**told, "status": "done", "result": {**result_of(job.program), **job.more}}
@@ -118,5 +119,5 @@ def result_of(program: Mapping[str, Any]) -> dict[str, Any]:
             for op, value in zip(ops, values, strict=True)
         ],
         "bytes_processed": len(data), "object_size": len(DATA), "etag": program.get("etag"), "substrate": "local",
-        "region": "here", "cost_usd": 0.01, "cached": False, "timing": {"fetch_s": 0.5, "compute_s": 0.25},
+        "region": "here", "cost_usd": 0.01, "cached": False, "attempts": [], "timing": {"fetch_s": 0.5, "compute_s": 0.25},
     }  # fmt: skip

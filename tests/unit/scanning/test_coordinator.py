@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from packetfs_compute.scanning.coordinator import MAX_TRIES, Coordinator, Terms
 from packetfs_compute.scanning.plan import Plan, Window
 from packetfs_compute.scanning.state import Found
 from packetfs_compute.scanning.tally import Part, Progress, Tally
+from packetfs_compute.scanning.windows import window_id, windows_glob
 
 ETAG = '"v1"'
 PLAN = Plan(100, 2000, 150, len(DATA), ETAG)
@@ -283,6 +285,13 @@ class TestVersions:
             world.run()
 
 
+@pytest.mark.parametrize("scan_id", ["s", "x" * 128, "no id for a job"])
+def test_all_ids_of_windows_match_one_pattern(scan_id: str) -> None:
+    ids = [window_id(scan_id, PLAN.at(3), tries, hedge=hedge) for tries in (0, 2) for hedge in (False, True)]
+    assert all(fnmatchcase(one, windows_glob(scan_id)) for one in ids)
+    assert not fnmatchcase(window_id("another", PLAN.at(3), 0), windows_glob(scan_id))
+
+
 def late(world: World, job_id: str = "s.9") -> None:
     def fate(one: str, job: Job) -> None:
         if one == job_id:
@@ -347,11 +356,75 @@ class TestHedges:
             world.run()
         assert world.store.tally.hedges == 1, "a twentieth of fourteen, and one at least"
 
+    def test_what_nobody_has_begun_with_is_moved_and_not_hedged(self) -> None:
+        world = World(elsewhere=lambda _window, _place: True, most_open=20)
+        world.budget_s = 60
+
+        def fate(job_id: str, job: Job) -> None:
+            if int(job_id.split(".")[1]) > 6 and not job_id.endswith("h"):
+                job.ends_at, job.begun = _NEVER, False
+
+        world.desk.fate = fate
+        world.run()
+        assert world.store.tally.hedges == 0
+        assert world.desk.cancelled == [f"s.{number}" for number in range(7, PLAN.windows)]
+        assert not set(world.desk.cancelled) & set(world.desk.jobs), "nothing is kept of what was cancelled"
+
+    def test_a_place_that_windows_are_late_at_gets_no_more_of_them(self) -> None:
+        world = World(elsewhere=lambda _window, _place: True, most_open=4)
+        excluded: dict[str, Any] = {}
+
+        def fate(job_id: str, job: Job) -> None:
+            excluded[job_id] = job.policy.get("exclude")
+            if int(job_id.split(".")[1]) in (5, 6, 7) and not job_id.endswith("h"):
+                job.ends_at, job.begun = _NEVER, False
+            job.more["substrate"] = "another" if job.policy.get("exclude") else "there"
+
+        world.desk.fate, world.desk.place = fate, "local"
+        world.run()
+        moved = [one for one in excluded if one.endswith("h")]
+        assert moved == ["s.5.h", "s.6.h", "s.7.h"]
+        after = list(excluded)[list(excluded).index("s.7.h") + 1 :]
+        assert after
+        assert all(excluded[one] == ["local"] for one in after)
+
+    def test_it_gets_them_again_once_it_has_done_one(self) -> None:
+        world = World(elsewhere=lambda _window, _place: True, most_open=4)
+        excluded: dict[str, Any] = {}
+
+        def fate(job_id: str, job: Job) -> None:
+            excluded[job_id] = job.policy.get("exclude")
+            if int(job_id.split(".")[1]) in (5, 6, 7) and not job_id.endswith("h"):
+                job.ends_at, job.begun = _NEVER, False
+
+        world.desk.fate = fate  # the stub calls every place local
+        world.run()
+        assert excluded["s.13"] is None
+
+    def test_what_is_moved_costs_nothing_more(self) -> None:
+        world = World(elsewhere=lambda _window, _place: True, estimate_usd=0.01, cap_usd=0.01 * PLAN.windows)
+
+        def fate(job_id: str, job: Job) -> None:
+            if job_id == "s.13":
+                job.ends_at, job.begun = _NEVER, False
+
+        world.desk.fate = fate
+        world.run()
+        assert world.desk.cancelled == ["s.13"]
+
     def test_what_is_as_slow_as_the_others_is_not_late(self) -> None:
         world = World(elsewhere=lambda _window, _place: True)
         world.desk.fate = lambda _, job: setattr(job, "ends_at", job.ends_at + 30)
         world.run()
         assert world.store.tally.hedges == 0
+
+
+def test_attempts_that_failed_within_a_windows_job_are_told() -> None:
+    world = World()
+    world.desk.fate = lambda job_id, job: job.more.update(attempts=[ATTEMPT] if job_id == "s.3" else [])
+    world.run()
+    assert world.store.tally.failed == [ATTEMPT]
+    assert world.store.tally.failed_usd == 0.0, "their cost is in the window's"
 
 
 class TestCost:

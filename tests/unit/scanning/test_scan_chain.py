@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,13 +21,42 @@ DATA = bytes(range(251)) * 400
 PLAN = Plan(1000, 90_001, 1000, len(DATA), '"v1"', chained_here=True)
 OPS = (Op("fnv64"), Op("crc32c"), Op("counteq", 7))
 SETTINGS = Settings()
-RIGHT = kernels.plan([(op.name, op.imm) for op in OPS]).run(DATA[1000:91_001], [op.identity for op in OPS])
+UNORDERED = OPS[1:]
 NOTHING = (0, None)
+
+
+def right(ops: Sequence[Op] = OPS, data: bytes = DATA[1000:91_001]) -> list[int]:
+    return list(kernels.plan([(op.name, op.imm) for op in ops]).run(data, [op.identity for op in ops]))
+
+
+RIGHT = right()
 
 
 def fill(window: Window, buffer: memoryview, deadline: Deadline) -> None:
     deadline.remaining_s()
     buffer[: window.length] = DATA[window.offset : window.offset + window.length]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A ``Read`` of what fills buffers."""
+
+    fill: Callable[[Window, memoryview, Deadline], None]
+
+    def each(self, window: Window, take: Callable[[memoryview], object], deadline: Deadline) -> None:
+        data = memoryview(bytearray(window.length))
+        self.fill(window, data, deadline)
+        take(data[:3])
+        take(data[3:])
+
+
+@pytest.fixture(autouse=True, params=["narrow", "at first", "wide"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether it reads on one connection, goes wide after a few windows, or at once."""
+    monkeypatch.setattr("packetfs_compute.scanning.chain._BUSY", -1.0 if request.param == "narrow" else 2.0)
+    if request.param == "wide":
+        monkeypatch.setattr("packetfs_compute.scanning.chain._TRIED", 0)
+    return str(request.param)
 
 
 class Run:
@@ -39,7 +68,9 @@ class Run:
         start: tuple[int, Part | None] = NOTHING,
         plan: Plan = PLAN,
         deadline: Deadline | None = None,
+        ops: Sequence[Op] = OPS,
     ) -> None:
+        self.ops = ops
         self.told: list[tuple[int, Part]] = []
         self.failed: list[Any] = []
         self.read, self.start, self.plan = read, start, plan
@@ -49,22 +80,31 @@ class Run:
         before = threading.active_count()
         try:
             return run_chain(
-                OPS, self.plan, self.start, self.read, self.deadline, SETTINGS, self.failed.append,
+                self.ops, self.plan, self.start, Filled(self.read), self.deadline, SETTINGS, self.failed.append,
                 lambda done, part: self.told.append((done, part)),
             )  # fmt: skip
         finally:
             assert threading.active_count() == before, "something of it goes on"
 
 
-def test_it_is_what_the_kernels_give() -> None:
-    run = Run()
+@pytest.mark.parametrize("ops", [OPS, UNORDERED], ids=["ordered", "not"])
+def test_it_is_what_the_kernels_give(ops: Sequence[Op], mode: str) -> None:
+    run = Run(ops=ops)
     part = run()
-    assert (list(part.values), part.byte_count, part.substrate) == (RIGHT, PLAN.length, "local")
-    assert [done for done, _ in run.told] == [*range(1000, 90_001, 1000), 90_001]
+    assert (list(part.values), part.byte_count, part.substrate) == (right(ops), PLAN.length, "local")
+    positions = [done for done, _ in run.told]
+    assert positions[:4] == [1000, 2000, 3000, 4000]
+    assert positions[-1] == PLAN.length
+    if mode == "narrow":
+        assert positions == sorted(set(positions))
+    else:
+        assert positions == [*range(1000, 90_001, 1000), PLAN.length]
     assert run.failed == []
 
 
-def test_windows_may_come_in_any_order() -> None:
+@pytest.mark.parametrize("mode", ["wide"], indirect=True)
+@pytest.mark.parametrize("ops", [OPS, UNORDERED], ids=["ordered", "not"])
+def test_windows_may_come_in_any_order(ops: Sequence[Op]) -> None:
     second = threading.Event()
 
     def read(window: Window, buffer: memoryview, deadline: Deadline) -> None:
@@ -75,14 +115,43 @@ def test_windows_may_come_in_any_order() -> None:
             second.clear() if window.number < 88 else None
         fill(window, buffer, deadline)
 
-    assert list(Run(read, plan=replace(PLAN, length=2000))().values) == kernels.plan(
-        [(op.name, op.imm) for op in OPS]
-    ).run(DATA[1000:3000], [op.identity for op in OPS])
+    assert list(Run(read, plan=replace(PLAN, length=2000), ops=ops)().values) == right(ops, DATA[1000:3000])
 
 
+@pytest.mark.parametrize("mode", ["narrow", "at first"], indirect=True)
+@pytest.mark.parametrize("ops", [OPS, UNORDERED], ids=["ordered", "not"])
+def test_wherever_it_was_it_goes_on(ops: Sequence[Op]) -> None:
+    whole = Run(ops=ops)
+    whole()
+    for done in [NOTHING, *whole.told]:
+        assert list(Run(start=done, ops=ops)().values) == right(ops)
+
+
+@pytest.mark.parametrize("mode", ["narrow"], indirect=True)
+@pytest.mark.parametrize("ops", [OPS, UNORDERED], ids=["ordered", "not"])
+def test_what_came_of_a_try_that_failed_is_forgotten(monkeypatch: pytest.MonkeyPatch, ops: Sequence[Op]) -> None:
+    monkeypatch.setattr("packetfs_compute.scanning.chain._AGAIN_S", 0.01)
+    left = [1, 2, 5, 5]
+
+    class Cut(Filled):
+        def each(self, window: Window, take: Callable[[memoryview], object], deadline: Deadline) -> None:
+            if window.number in left:
+                left.remove(window.number)
+                take(memoryview(DATA[window.offset : window.offset + 10]))
+                raise SourceFailed("cut")
+            super().each(window, take, deadline)
+
+    run = Run(ops=ops)
+    part = run_chain(ops, PLAN, NOTHING, Cut(fill), run.deadline, SETTINGS, run.failed.append, lambda *_: None)
+    assert list(part.values) == right(ops)
+    assert len(run.failed) == 2
+
+
+@pytest.mark.parametrize("mode", ["wide"], indirect=True)
+@pytest.mark.parametrize("ops", [OPS, UNORDERED], ids=["ordered", "not"])
 @pytest.mark.parametrize("windows", [0, 1, 37, 90, 91])
-def test_it_goes_on_from_where_it_was(windows: int) -> None:
-    whole = Run()
+def test_it_goes_on_from_where_it_was(windows: int, ops: Sequence[Op]) -> None:
+    whole = Run(ops=ops)
     whole()
     done = [NOTHING, *whole.told][windows]
     read: list[int] = []
@@ -91,7 +160,7 @@ def test_it_goes_on_from_where_it_was(windows: int) -> None:
         read.append(window.number)
         fill(window, buffer, deadline)
 
-    assert list(Run(watched, start=done)().values) == RIGHT
+    assert list(Run(watched, start=done, ops=ops)().values) == right(ops)
     assert sorted(read) == list(range(windows, PLAN.windows))
 
 
@@ -100,7 +169,9 @@ def test_of_nothing_it_is_the_identity() -> None:
     assert (part.values, part.byte_count) == (tuple(op.identity for op in OPS), 0)
 
 
-def test_a_window_that_fails_is_fetched_anew_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["wide"], indirect=True)
+@pytest.mark.parametrize("ops", [OPS, UNORDERED], ids=["ordered", "not"])
+def test_a_window_that_fails_is_fetched_anew_alone(monkeypatch: pytest.MonkeyPatch, ops: Sequence[Op]) -> None:
     monkeypatch.setattr("packetfs_compute.scanning.chain._AGAIN_S", 0.01)
     left = {3: 2, 50: 3}
     read: list[int] = []
@@ -113,12 +184,13 @@ def test_a_window_that_fails_is_fetched_anew_alone(monkeypatch: pytest.MonkeyPat
             raise SourceFailed("cut")
         fill(window, buffer, deadline)
 
-    run = Run(read_badly)
-    assert list(run().values) == RIGHT
+    run = Run(read_badly, ops=ops)
+    assert list(run().values) == right(ops)
     assert len(read) == PLAN.windows + 5
     assert [one["error"]["type"] for one in run.failed] == ["source_failed"] * 5
 
 
+@pytest.mark.parametrize("mode", ["at first", "wide"], indirect=True)
 @pytest.mark.parametrize(
     "error", [SourceChanged("v2"), SourceNotFound("gone"), SourceFailed("no", {"retryable": False})]
 )
@@ -136,6 +208,7 @@ def test_what_no_other_time_would_mend_ends_it(error: Exception) -> None:
     assert len(tries) == 1
 
 
+@pytest.mark.parametrize("mode", ["wide"], indirect=True)
 def test_it_is_ahead_by_a_bounded_number_of_bytes() -> None:
     buffers: set[int] = set()
 

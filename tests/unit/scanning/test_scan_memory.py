@@ -21,9 +21,10 @@ from packetfs_compute.fleet import FleetChooser, StubFleet
 from packetfs_compute.places import Prices
 from packetfs_compute.routing import Capabilities, Survey, survey
 from packetfs_compute.scanning import accept_scan
+from packetfs_compute.scanning.here import scan_here
 from packetfs_compute.scanning.plan import Plan
 from packetfs_compute.scanning.recall import earlier
-from packetfs_compute.scanning.scanner import Scanner, scan_here
+from packetfs_compute.scanning.scanner import Scanner
 from packetfs_compute.scanning.state import ScanState
 from packetfs_compute.scanning.tally import Part
 from packetfs_compute.settings import Settings

@@ -81,6 +81,20 @@ def test_a_chain_that_goes_on_takes_its_marks_from_there() -> None:
     assert (marker.marks[0].start, marker.marks[0].before) == (3007, (5,))
 
 
+def test_windows_that_are_passed_together_are_one() -> None:
+    plan, seen = Plan(0, 100_000, 1000, None, None), set()
+    for seed in range(20):
+        marker = Marker(plan, (0,), random.Random(seed))
+        for done in range(4000, 100_001, 4000):
+            marker.passed(done, (done,))
+        assert all((mark.end - mark.start, mark.end % 4000) == (4000, 0) for mark in marker.marks)
+        assert all((mark.before, mark.after) == ((mark.start,), (mark.end,)) for mark in marker.marks)
+        assert marker.marks[-1].end == 100_000
+        assert len(marker.marks) >= 8, "sixteen windows are drawn of a hundred; some are passed together"
+        seen |= {mark.start for mark in marker.marks}
+    assert len(seen) == 25
+
+
 class TestKeep:
     def kept(self, trusts: dict[str, Trust], places: dict[str, str] | None = None, marks: Any = MARKS) -> StubCache:
         cache = StubCache()
