@@ -225,8 +225,8 @@ _ARQ = ["-m", "arq", "_peers.worker", "--custom-log-dict", "_peers.QUIET"]
 _RQ = ["-m", "rq.cli", "worker", "--url", "{redis}", "--quiet"]
 
 PEERS = {
-    "packetfs, delay()": Peer(lambda: ours("delay"), "2 threads", needs=""),
-    "packetfs, submit_many": Peer(lambda: ours("submit_many"), "2 threads", needs=""),
+    "packetfs, delay()": Peer(lambda: ours("delay"), "4 threads", needs=""),
+    "packetfs, submit_many": Peer(lambda: ours("submit_many"), "4 threads", needs=""),
     "Celery": Peer(celery, "2 processes", [_CELERY]),
     "Celery, acks early": Peer(lambda: celery(acks_late=False), "2 processes", [_CELERY]),
     "Celery, threads": Peer(celery, "2 threads", [[*_CELERY, "--pool", "threads"]]),

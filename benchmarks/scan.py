@@ -11,8 +11,8 @@ used; so is a Python with its imports done for none.
     rclone hashsum      its MD5, since it knows no crc32c; `--download`, by its http backend, which needs a directory to list
     lithops             map_reduce on localhost, 64 MiB a function, combined by this package's crc32c_combine
 
-What does not end within two minutes is ended, and left out. lithops is looked for in an environment of its own, build/peers,
-which `benchmarks/system.py` makes.
+What does not end within two minutes is ended, and left out. lithops is looked for in an environment of its own,
+build/peers/system, which `benchmarks/system.py` makes.
 
     python benchmarks/scan.py
 """
@@ -47,7 +47,7 @@ MIB = 1 << 20
 FIVE = ["counteq:10", "crc32c", "fnv64", "xor:255", "add:1"]
 _TICK = os.sysconf("SC_CLK_TCK")
 _GIVE_UP_S = 120.0
-_PEERS = Path(__file__).resolve().parents[1] / "build/peers/bin/python"
+_PEERS = Path(__file__).resolve().parents[1] / "build/peers/system/bin/python"
 _COLUMNS = [
     "candidate", "time to ours", "s", "best", "GB/s", "CPU s", "in the kernel", "nginx", "MB", "grown",
 ]  # fmt: skip
@@ -195,7 +195,7 @@ def _candidates(system: RunningSystem, url: str, size: int) -> tuple[dict[str, C
         }
         found["lithops map_reduce"] = Candidate([str(_PEERS), "-c", _LITHOPS, url, str(size)], environ)
     else:
-        left_out["lithops map_reduce"] = "there is no build/peers: benchmarks/system.py makes it"
+        left_out["lithops map_reduce"] = "there is no build/peers/system: benchmarks/system.py makes it"
     return found, left_out
 
 

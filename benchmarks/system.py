@@ -1,11 +1,11 @@
 """The whole system against other task systems, on the same work, the same machine and the same kind of broker.
 
 Work is jobs that do nothing, many at once and one at a time, and the CRC-32C of random ranges of 1 MiB from nginx. Each
-system has two workers, a Valkey of its own where it uses one, and a client in a process of its own that waits for every
-value. Measured is in rounds, the first of which warms up, each system's turn at another time in each; outside of its turn
+system has two workers (ours four threads, as it starts by itself on two CPUs), a Valkey of its own where it uses one, and a
+client in a process of its own that waits for every value. All parse Redis's replies with hiredis. Measured is in rounds, the first of which warms up, each system's turn at another time in each; outside of its turn
 a system is frozen. The values of all must agree. One that fails is told with its reason, and the others go on.
 
-Ours is ``packetfs up`` with all that it does: router, ledger, leases, breaker, journal, events for Flower. A job that does
+Ours is ``packetfs up`` with all that it does: router, ledger, leases, breaker, journal, gateway. A job that does
 nothing is the CRC-32C of no bytes of a local file.
 
     python benchmarks/system.py            # installs the others into build/peers first
@@ -91,7 +91,7 @@ def _start(
 ) -> dict[str, Running]:
     """Start all systems at once; who is not there is told in ``failed``."""
     common = Settings(
-        data_dir=folder / "ours", concurrency=2, file_roots=(folder,), source_ports=(urlsplit(url).port or 80,),
+        data_dir=folder / "ours", concurrency=4, file_roots=(folder,), source_ports=(urlsplit(url).port or 80,),
         allow_private_sources=(network("127.0.0.0/8"),),
     )  # fmt: skip
     pythons = {}

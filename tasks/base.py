@@ -30,9 +30,9 @@ class JobTask(Task):  # type: ignore[type-arg]
     throws = (JobError,)
     """A job that fails by name is news for its caller, not for the log: Celery then prints no traceback of it."""
 
-    resultrepr_maxsize = 128
+    resultrepr_maxsize = 64
     """Of a result's characters in events and logs. Celery renders it for every task; its own 1,024 took a tenth of the time
-    of one that does nothing, 256 still a sixteenth."""
+    of one that does nothing, 128 still a twentieth."""
 
     ledger = True
     """Whether its jobs are entered in the ledger, which has one published again that was lost."""
