@@ -2,8 +2,9 @@
 
 Work is jobs that do nothing, many at once and one at a time, and the CRC-32C of random ranges of 1 MiB from nginx. Each
 system has two workers (ours four threads, as it starts by itself on two CPUs), a Valkey of its own where it uses one, and a
-client in a process of its own that waits for every value. All parse Redis's replies with hiredis. Measured is in rounds, the first of which warms up, each system's turn at another time in each; outside of its turn
-a system is frozen. The values of all must agree. One that fails is told with its reason, and the others go on.
+client in a process of its own that waits for every value. All parse Redis's replies with hiredis. Measured is in rounds,
+the first of which warms up, each system's turn at another time in each; outside of its turn a system is frozen. The values
+of all must agree. One that fails is told with its reason, and the others go on.
 
 Ours is ``packetfs up`` with all that it does: router, ledger, leases, breaker, journal, gateway. A job that does
 nothing is the CRC-32C of no bytes of a local file.
