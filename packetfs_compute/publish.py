@@ -18,15 +18,21 @@ _Given = tuple[Job, Mapping[str, Any]]
 
 
 def publication(
-    task: str, jobs: Sequence[_Given], submitted_at: float, headers: Mapping[str, Any], priority: int = 0
+    task: str,
+    jobs: Sequence[_Given],
+    submitted_at: float,
+    headers: Mapping[str, Any],
+    priority: int = 0,
+    reply_to: str | None = None,
 ) -> Publication:
     """Return what publishes jobs as ``task``, each under its id. The router takes them for sent from now on.
 
-    ``submitted_at`` is Unix time. Celery's signals of a publish are not sent.
+    ``submitted_at`` is Unix time. ``reply_to`` is the channel of a client that will wait for the results
+    (:mod:`packetfs_compute.broker.waiting`). Celery's signals of a publish are not sent.
     """
     queues = _queues(task, jobs)
     orders = [Order(job.id, arguments, queue) for (job, arguments), queue in zip(jobs, queues, strict=True)]
-    return Publication(app, task, orders, {SUBMITTED_AT: submitted_at, **headers}, priority)
+    return Publication(app, task, orders, {SUBMITTED_AT: submitted_at, **headers}, priority, reply_to)
 
 
 def _queues(task: str, jobs: Sequence[_Given]) -> list[str]:

@@ -55,7 +55,7 @@ class JobTask(Task):  # type: ignore[type-arg]
         if not (self.ledger if ledger is None else ledger):
             options["headers"] = {**(options.get("headers") or {}), LEDGER_FLAG: False}
         try:
-            return super().apply_async(args, kwargs, job_id, *more, **options)
+            return self._publish(args, kwargs, job_id, *more, **options)
         except (OperationalError, RedisError) as error:
             raise unavailable(error, job_id=job_id) from error
         except RuntimeError as error:
@@ -68,6 +68,17 @@ class JobTask(Task):  # type: ignore[type-arg]
                 f"an argument of {self.name} cannot be sent: {error}",
                 {"field": "arguments", "hint": "give strings, integers, lists and objects"},
             ) from error
+
+    def _publish(self, *args: Any, **options: Any) -> Any:
+        """Publish with the channel by which this client hears of results, unless it is for somebody else."""
+        backend = self.backend
+        if "reply_to" in options or not isinstance(backend, ResultBackend):
+            return super().apply_async(*args, **options)
+        mark = backend.mark()
+        options["reply_to"] = mark[0]
+        handle = super().apply_async(*args, **options)
+        backend.put_mark(mark, handle)
+        return handle
 
 
 def unavailable(reason: object, **details: object) -> BrokerUnavailable:

@@ -15,6 +15,7 @@ from celery.result import AsyncResult, EagerResult
 from kombu.exceptions import KombuError
 from redis import RedisError
 
+from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.celery import broker_errors
 from packetfs_compute.errors import BadProgram, JobError
 from packetfs_compute.job import Job, accept_job
@@ -147,7 +148,12 @@ class _Batch:
         self._ids = [job_id for job_id, _ in calls]
         self._refused: dict[str, JobError] = {job_id: one for job_id, one in calls if isinstance(one, JobError)}
         jobs = [one for _, one in calls if not isinstance(one, JobError)]
-        self._publication = publication(task.name, jobs, time.time(), {}, priority)
+        self._backend: Any = task.backend
+        backend = self._backend
+        self._mark = backend.mark() if isinstance(backend, ResultBackend) else None
+        self._publication = publication(
+            task.name, jobs, time.time(), {}, priority, self._mark[0] if self._mark else None
+        )
         self.abandon = self._publication.abandon
 
     def start(self) -> None:
@@ -165,13 +171,16 @@ class _Batch:
         for job_id, reason in self._publication.refused.items():
             details = {"field": "arguments", "job_id": job_id}
             self._refused[job_id] = BadProgram(f"the job cannot be sent: {reason}", details)
-        refused, handle, backend, name = self._refused, self._task.app.AsyncResult, self._task.backend, self._task.name
-        return [
-            EagerResult(job_id, refused[job_id], states.FAILURE, name=name)
-            if job_id in refused
-            else handle(job_id, backend=backend, task_name=name)
-            for job_id in self._ids
-        ]
+        return [self._handle(job_id) for job_id in self._ids]
+
+    def _handle(self, job_id: str) -> AsyncResult:  # type: ignore[type-arg]
+        task, error = self._task, self._refused.get(job_id)
+        if error is not None:
+            return EagerResult(job_id, error, states.FAILURE, name=task.name)
+        handle = task.app.AsyncResult(job_id, backend=self._backend, task_name=task.name)
+        if self._mark is not None:
+            self._backend.put_mark(self._mark, handle)
+        return handle
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -58,21 +58,27 @@ class Publication:
     """
 
     def __init__(
-        self, app: Celery, task: str, orders: Sequence[Order], headers: Mapping[str, Any], priority: int = 0
+        self,
+        app: Celery,
+        task: str,
+        orders: Sequence[Order],
+        headers: Mapping[str, Any],
+        priority: int = 0,
+        reply_to: str | None = None,
     ) -> None:
         self.refused: dict[str, ValueError] = {}
         """Why a job cannot be sent, by its id; complete when it has been finished."""
         self._app = app
         self._backend: Any = app.backend
-        self._plain = (task, orders, headers, priority)
+        common = headers, priority, reply_to or app.thread_oid
+        self._plain = (task, orders, *common)
         self._entering: Entering | None = None
         self._batches: list[Batch] | None = None
         if _keeps_ledger(app):
             queues = self._parts(orders, _embedded(app, task))
             suffix = _list_suffix(priority)
             self._batches = [
-                Batch(queue + suffix, _template(app, task, queue, headers, priority), jobs)
-                for queue, jobs in queues.items()
+                Batch(queue + suffix, _template(app, task, queue, *common), jobs) for queue, jobs in queues.items()
             ]
 
     def start(self) -> None:
@@ -141,9 +147,9 @@ def _arguments(order: Order) -> str:
     return text
 
 
-def _template(app: Celery, task: str, queue: str, headers: Mapping[str, Any], priority: int) -> str:
+def _template(app: Celery, task: str, queue: str, headers: Mapping[str, Any], priority: int, reply_to: str) -> str:
     """Return the message that jobs have in common; raise :class:`ValueError` for one that a worker would put aside."""
-    made = _made(app, task, _ID, {}, _SHOWN)
+    made = _made(app, task, _ID, {}, _SHOWN, reply_to)
     envelope = {
         "body": _BODY,
         "content-encoding": "utf-8",
@@ -166,16 +172,16 @@ def _template(app: Celery, task: str, queue: str, headers: Mapping[str, Any], pr
 
 def _embedded(app: Celery, task: str) -> str:
     """Return the options that stand in a message's body, as JSON."""
-    return dumps(_made(app, task, _ID, {}, _SHOWN).body[2])
+    return dumps(_made(app, task, _ID, {}, _SHOWN, "").body[2])
 
 
-def _made(app: Celery, task: str, job_id: str, arguments: Mapping[str, Any], shown: str) -> Any:
+def _made(app: Celery, task: str, job_id: str, arguments: Mapping[str, Any], shown: str, reply_to: str) -> Any:
     """Have Celery make a message, as ``delay()`` does."""
     amqp: Any = app.amqp
     registered = app.tasks.get(task)
     limits = {name: getattr(registered, name, None) for name in ("time_limit", "soft_time_limit")}
     return amqp.create_task_message(
-        job_id, task, (), arguments, argsrepr="()", kwargsrepr=shown, reply_to=app.thread_oid, ignore_result=False,
+        job_id, task, (), arguments, argsrepr="()", kwargsrepr=shown, reply_to=reply_to, ignore_result=False,
         create_sent_event=bool(app.conf.task_send_sent_event), **limits,
     )  # fmt: skip
 
@@ -187,14 +193,14 @@ def _list_suffix(priority: int) -> str:
 
 
 def _one_by_one(
-    app: Celery, task: str, orders: Sequence[Order], headers: Mapping[str, Any], priority: int
+    app: Celery, task: str, orders: Sequence[Order], headers: Mapping[str, Any], priority: int, reply_to: str
 ) -> dict[str, ValueError]:
     refused: dict[str, ValueError] = {}
     amqp: Any = app.amqp
     with app.producer_or_acquire() as producer, producer.batch():
         for order in orders:
             try:
-                message = _made(app, task, order.job_id, order.arguments, _arguments(order)[:_SHOWN_CHARS])
+                message = _made(app, task, order.job_id, order.arguments, _arguments(order)[:_SHOWN_CHARS], reply_to)
                 amqp.send_task_message(
                     producer, task, message, queue=order.queue, headers=dict(headers), priority=priority
                 )

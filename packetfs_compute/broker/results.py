@@ -11,23 +11,20 @@ A chord's parts are struck out last, when the chord has counted them. Were one s
 killed before the chord heard of it, the chord would wait for ever.
 """
 
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 from celery import states
 from celery.backends.redis import RedisBackend
-from celery.backends.redis import ResultConsumer as CeleryResultConsumer  # type: ignore[attr-defined]
 from celery.exceptions import BackendStoreError, TaskRevokedError
+from celery.result import task_join_will_block  # type: ignore[attr-defined]
 from kombu.exceptions import KombuError
-from redis import RedisError
 
 from packetfs_compute.broker import errands
 from packetfs_compute.broker.errands import Errand
 from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.lua import Script
 from packetfs_compute.broker.outcome import reply_head
+from packetfs_compute.broker.waiting import Mark, ResultConsumer
 from packetfs_compute.names import (
     JOBS_KNOWN,
     JOBS_RESULTS,
@@ -36,6 +33,7 @@ from packetfs_compute.names import (
     LEDGER_LEASES,
     LEDGER_OPEN,
     LEDGER_RUNS,
+    REPLIES,
     REPLY_FLAG,
     TASK_PREFIX,
 )
@@ -45,38 +43,10 @@ __all__ = ["ResultBackend"]
 _STORE: Final = Script("store")
 _CANCELLED: Final = "packetfs_cancelled"
 """Key of a state that was stored because its job was cancelled; the script looks for it."""
-_LOOK_S: Final = 1.0
-"""After so long with no news a waiting client looks at what is stored; then after twice as long, and so on."""
-_LONGEST_LOOK_S: Final = 30.0
+_NO_REPLY: Final = "-"
+"""Told to the script where it need not look in the ledger for whom to tell."""
 _MAX_BYTES: Final = 512 << 20
 """A Redis string's longest."""
-
-
-class ResultConsumer(CeleryResultConsumer):  # type: ignore[misc]
-    """What waits for results: for the news of each, and now and then by a look at what is stored.
-
-    Celery looks once, and then goes by the news alone. It subscribes on one connection and looks on another without waiting
-    for either to have happened, so a server that is busy may do the look first, then store the result and tell those who
-    have subscribed, and only then subscribe the one who asks. News is also lost with its connection.
-    """
-
-    def _wait_for_pending(
-        self, result: Any, timeout: float | None = None, on_interval: Callable[[], object] | None = None, **kwargs: Any
-    ) -> Any:
-        wait_s = _LOOK_S
-        due = time.monotonic() + wait_s
-
-        def look() -> None:
-            nonlocal wait_s, due
-            if time.monotonic() >= due:
-                with suppress(RedisError, OSError):  # the news may still come
-                    self.on_wait_for_pending(result, **kwargs)
-                wait_s = min(2 * wait_s, _LONGEST_LOOK_S)
-                due = time.monotonic() + wait_s
-            if on_interval is not None:
-                on_interval()
-
-        return super()._wait_for_pending(result, timeout=timeout, on_interval=look, **kwargs)
 
 
 class ResultBackend(RedisBackend):
@@ -93,6 +63,7 @@ class ResultBackend(RedisBackend):
 
     expires: int
     failure_expires: int
+    result_consumer: Any
     get_key_for_task: Any
     _get_result_meta: Any
 
@@ -100,6 +71,21 @@ class ResultBackend(RedisBackend):
     def ledger(self) -> Ledger:
         """The ledger in this Redis."""
         return Ledger(self.client)
+
+    def mark(self) -> Mark:
+        """Return the mark of jobs that are going to be published: the channel, their ``reply_to``, comes first."""
+        mark: Mark = self.result_consumer.mark()
+        return mark
+
+    def put_mark(self, mark: Mark, handle: Any) -> None:
+        """Mark the handle of a job that was published so: its result is waited for by the channel."""
+        self.result_consumer.put(mark, handle)
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Make ready to hear of a result, before its job is published. In a worker nobody waits, unless he says so."""
+        del producer, task_id
+        if not task_join_will_block():
+            self.result_consumer.hear()
 
     def enter(self, job_id: str, message: str, eta: float | None, patience_s: float) -> None:
         """Enter a job whose message takes another way than a list of this Redis, trying again as for a result."""
@@ -187,10 +173,19 @@ class ResultBackend(RedisBackend):
             int(_is_entered(request)),
             int(final and not _is_chord_part(request)),
             reply,
+            self._channel_of(request),
         ]
         self.ensure(self._run, (Errand(_STORE.text, _STORE.digest, keys, arguments),))
         errands.clear()
         return result
+
+    def _channel_of(self, request: Any) -> str:
+        """Return the channel on which to tell who published a task; nothing where the ledger has to be asked for it."""
+        name = getattr(request, "reply_to", None)
+        if not isinstance(name, str):
+            return ""
+        channel: str | bytes = self.get_key_for_task(name) if name.startswith(REPLIES) else _NO_REPLY
+        return channel.decode() if isinstance(channel, bytes) else channel
 
     def _run(self, store: Errand) -> None:
         """Store, after this thread's errands: in the same round trip."""

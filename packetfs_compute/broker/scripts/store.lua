@@ -5,6 +5,7 @@
 -- ARGV[1] job id    ARGV[2] the state as JSON    ARGV[3] seconds to keep it, 0 for ever
 -- ARGV[4] 1 where even a failure stands once its job is struck out    ARGV[5] 1 to strike the job out
 -- ARGV[6] how it ended as JSON, less what was asked and the last brace; '' for a job that nobody asked of the desk
+-- ARGV[7] the channel of whoever published it, '-' where he has none, '' where his message says so, if the ledger has it
 -- Returns 1 where it was stored, 0 where what was there stands.
 --
 -- Celery writes "status" first in a state (celery/backends/base.py, _get_result_meta); a pattern bound to the beginning
@@ -28,6 +29,15 @@ if not stands then
   end
   keep(KEYS[1], ARGV[2])
   redis.call('PUBLISH', KEYS[1], ARGV[2])
+  local channel = ARGV[7]
+  if channel == '' then
+    local record = redis.call('HGET', KEYS[3], ARGV[1])
+    local name = record and string.match(record, '"reply_to": "(packetfs%-reply%-[%x%-]+)"')
+    channel = name and 'celery-task-meta-' .. name or '-'
+  end
+  if channel ~= '-' then
+    redis.call('PUBLISH', channel, ARGV[2])
+  end
   if ARGV[6] ~= '' then
     local known = redis.call('GET', KEYS[6])
     local asked = known and string.match(known, '^{"fingerprint": "%x+", (.*)}$')

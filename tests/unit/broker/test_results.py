@@ -109,7 +109,7 @@ def test_storing_is_one_round_trip_and_leaves_nothing_open(
     backend.ledger.lease("j", 60)
     redis_client.hset(LEDGER_RUNS, "j", 1)
     redis_client.config_resetstat()
-    store(backend, states.SUCCESS, {"value": 7})
+    store(backend, states.SUCCESS, {"value": 7}, reply_to="somebody of Celery")
     assert commands() == {"evalsha": 1, "get": 1, "set": 1, "publish": 1, "zrem": 2, "hdel": 2}
     assert redis_client.exists(LEDGER_OPEN, LEDGER_JOBS, LEDGER_RUNS, LEDGER_LEASES) == 0
 
