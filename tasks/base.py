@@ -77,7 +77,7 @@ class JobTask(Task):  # type: ignore[type-arg]
         mark = backend.mark()
         options["reply_to"] = mark[0]
         handle = super().apply_async(*args, **options)
-        backend.put_mark(mark, handle)
+        backend.put_mark(mark, (handle,))
         return handle
 
 

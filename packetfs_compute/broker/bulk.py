@@ -16,6 +16,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from celery import Celery
@@ -119,7 +120,7 @@ class Publication:
                 self.refused[order.job_id] = error
                 continue
             body = b64encode(f"[[], {arguments}, {embedded}]".encode()).decode("ascii")
-            parts = order.job_id, f"{tags}.{at}", body, _encode(arguments[:_SHOWN_CHARS])[1:-1]
+            parts = order.job_id, f"{tags}.{at}", body, encode_basestring_ascii(arguments[:_SHOWN_CHARS])[1:-1]
             queues.setdefault(order.queue, []).append(parts)
         return queues
 

@@ -11,6 +11,7 @@ A chord's parts are struck out last, when the chord has counted them. Were one s
 killed before the chord heard of it, the chord would wait for ever.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from celery import states
@@ -77,9 +78,9 @@ class ResultBackend(RedisBackend):
         mark: Mark = self.result_consumer.mark()
         return mark
 
-    def put_mark(self, mark: Mark, handle: Any) -> None:
-        """Mark the handle of a job that was published so: its result is waited for by the channel."""
-        self.result_consumer.put(mark, handle)
+    def put_mark(self, mark: Mark, handles: Iterable[Any]) -> None:
+        """Mark the handles of jobs that were published so: their results are waited for by the channel."""
+        self.result_consumer.put(mark, handles)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Make ready to hear of a result, before its job is published. In a worker nobody waits, unless he says so."""

@@ -10,7 +10,7 @@ for. Nothing depends on the news alone: a waiting client looks at what is stored
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -51,6 +51,9 @@ class ResultConsumer(CeleryResultConsumer):  # type: ignore[misc]
         self._heard_by: Any = None
         """The subscription that the channel was entered in; another one in its place knows nothing of it."""
 
+        self._alone: set[str] = set()
+        """Ids of results that are subscribed to by themselves."""
+
     @staticmethod
     def _new_channel() -> str:
         return f"{REPLIES}{uuid.uuid4()}"
@@ -67,13 +70,14 @@ class ResultConsumer(CeleryResultConsumer):  # type: ignore[misc]
             self._period += 1
 
     def mark(self) -> Mark:
-        """Return what :meth:`put` gives the handle of a job that is going to be published with this channel."""
+        """Return what :meth:`put` gives the handles of jobs that are going to be published with this channel."""
         return self.channel, self._period
 
     @staticmethod
-    def put(mark: Mark, handle: Any) -> None:
-        """Mark the handle of a job that was published."""
-        setattr(handle, _MARK, mark)
+    def put(mark: Mark, handles: Iterable[Any]) -> None:
+        """Mark the handles of jobs that were published."""
+        for handle in handles:
+            setattr(handle, _MARK, mark)
 
     def consume_from(self, task_id: str) -> None:
         """Have the news of a result told to this client: by its channel, if all who wait for the result published it."""
@@ -81,11 +85,13 @@ class ResultConsumer(CeleryResultConsumer):  # type: ignore[misc]
         if waiting and all(self._mark_of(one)[0] == self.channel for one in waiting):
             self.hear()
         else:
+            self._alone.add(task_id)
             super().consume_from(task_id)
 
     def cancel_for(self, task_id: str) -> None:
         """Do not wait for a result any more."""
-        if self._get_key_for_task(task_id) in self.subscribed_to:
+        if task_id in self._alone:
+            self._alone.discard(task_id)
             super().cancel_for(task_id)
 
     def on_wait_for_pending(self, result: Any, **options: Any) -> None:

@@ -40,7 +40,7 @@ def published(client: ResultBackend, job_id: str) -> AsyncResult[Any]:
     mark = client.mark()
     client.on_task_call(None, job_id)
     handle = AsyncResult(job_id, backend=client, app=client.app)
-    client.put_mark(mark, handle)
+    client.put_mark(mark, (handle,))
     return handle
 
 
@@ -79,7 +79,7 @@ def test_a_job_published_before_the_channel_was_heard_is_looked_for(
 ) -> None:
     mark = client.mark()
     handle = AsyncResult("j", backend=client, app=client.app)
-    client.put_mark(mark, handle)
+    client.put_mark(mark, (handle,))
     store(worker, client, "j", 7)
     assert handle.get(timeout=20) == 7
     assert redis_client.pubsub_channels(JOB_STATE + "*") == [(JOB_STATE + mark[0]).encode()]
