@@ -31,11 +31,12 @@ from packetfs_compute.routing import Health, Outcome
 from packetfs_compute.routing.breaker import State, state_at
 from packetfs_compute.routing.recovery import Again
 
-__all__ = ["SharedState", "WorkerMetrics", "count_in_files", "serve"]
+__all__ = ["SharedState", "WorkerMetrics", "count_in_files", "scan_ended", "serve"]
 
 _log = logging.getLogger(__name__)
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_LONG: Final = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
 _STATES: Final[dict[State, int]] = {"closed": 0, "half_open": 1, "open": 2}
 
 _OWN: Final = CollectorRegistry()
@@ -48,6 +49,10 @@ _attempts = Counter("packetfs_attempts", "Attempts that ended, by how.", [*_PLAC
 _seconds = Histogram("packetfs_attempt_seconds", "What an attempt took.", _PLACE, buckets=_BUCKETS, registry=_OWN)
 _moves = Counter("packetfs_moves", "Jobs that went on to another attempt.", [*_PLACE, "to"], registry=_OWN)
 _cost = Counter("packetfs_cost_usd", "What attempts cost, egress from the source included.", _PLACE, registry=_OWN)
+_scans = Counter(
+    "packetfs_scans", "Scans that ended, by how: done, cached, or their error's type.", ["outcome"], registry=_OWN
+)
+_scan_seconds = Histogram("packetfs_scan_seconds", "What a scan took, its wait included.", buckets=_LONG, registry=_OWN)
 _bytes = Counter("packetfs_bytes", "Bytes that were computed on.", _PLACE, registry=_OWN)
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[Health, float], float]], ...]] = (
@@ -82,6 +87,12 @@ class WorkerMetrics:
         ops = job.program.ops
         op = ops[0].name if len(ops) == 1 else "program"
         _jobs.labels(op, substrate, "done" if error is None else error.type).inc()
+
+
+def scan_ended(error: JobError | None, *, cached: bool, total_s: float) -> None:
+    """A scan has ended. Its windows are jobs, and counted as such."""
+    _scans.labels(error.type if error is not None else "cached" if cached else "done").inc()
+    _scan_seconds.observe(total_s)
 
 
 class SharedState(Collector):

@@ -31,15 +31,24 @@ from packetfs_compute.cache.redis import open_cache
 from packetfs_compute.celery import current_settings, router_of
 from packetfs_compute.deadline import Token, cancelled_by
 from packetfs_compute.dispatch import Dispatcher, Observer
-from packetfs_compute.errors import BrokerUnavailable
+from packetfs_compute.errors import BrokerUnavailable, JobError
 from packetfs_compute.fleet import LEASE_S, Fleet, Leased
 from packetfs_compute.fleet.redis import open_fleet
 from packetfs_compute.journal import Journal, open_journal
 from packetfs_compute.names import QUEUE_PREFIX, SCANS, SCANS_QUEUE, TASK_PREFIX, queue_of
+from packetfs_compute.program import Program
 from packetfs_compute.settings import Settings
 from packetfs_compute.substrates import load_fleet, substrate_names
 
-__all__ = ["PULSE_TTL_S", "Leases", "Pulse", "current_dispatcher", "current_journal", "substrate_of_queue"]
+__all__ = [
+    "PULSE_TTL_S",
+    "Leases",
+    "Pulse",
+    "current_dispatcher",
+    "current_journal",
+    "scan_ended",
+    "substrate_of_queue",
+]
 
 _RENEW_S: Final = 1.0
 """Often for a lease, which lives for fifteen; but a cancelled job is not to compute for longer than this."""
@@ -182,6 +191,17 @@ def _dispatcher(pid: int, settings: Settings) -> Dispatcher:
 def current_journal() -> Journal:
     """Return this process's journal."""
     return _journal(os.getpid(), current_settings())
+
+
+def scan_ended(
+    job_id: str, program: Program, result: Mapping[str, Any] | None, error: JobError | None, total_s: float
+) -> None:
+    """Tell of a scan that has ended, with a result or an error."""
+    current_journal().scanned(job_id, program, result, error, total_s)
+    if current_settings().metrics_port:
+        from packetfs_compute import metrics  # noqa: PLC0415  (a publisher needs none)
+
+        metrics.scan_ended(error, cached=result is not None and bool(result["cached"]), total_s=total_s)
 
 
 @functools.lru_cache(maxsize=4)

@@ -25,7 +25,7 @@ from packetfs_compute.scanning.request import accept_scan
 from packetfs_compute.scanning.scanner import Scanner
 from packetfs_compute.scanning.state import connect
 from packetfs_compute.scanning.tally import Progress, ScanResult
-from packetfs_compute.worker import current_dispatcher, current_journal
+from packetfs_compute.worker import current_dispatcher, scan_ended
 from tasks.base import JobTask, is_finished
 
 __all__ = ["scan"]
@@ -87,7 +87,7 @@ def _run(task: JobTask, raw: Mapping[str, Any], window: object, policy: object) 
         board.end(asked.id)
         if result is not None or error is not None:  # else somebody else goes on with it
             total_s = time.time() - (asked.submitted_at or since)
-            current_journal().scanned(asked.id, asked.program, result if error is None else None, error, total_s)
+            scan_ended(asked.id, asked.program, result if error is None else None, error, total_s)
 
 
 def _lease(task: JobTask) -> None:

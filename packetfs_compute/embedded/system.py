@@ -99,7 +99,9 @@ class System:
                 self._start_workers(stack, place, at, pulse, stop)
             if self._scans:
                 stop_scans = _STOP_SCANS if self._persistent else _STOP_WORKER_FOR_GOOD
-                self._start(stack, self._start_scans, stop_scans, lambda: pulse.of(SCANS, _node(SCANS)))
+                self._start(
+                    stack, lambda: self._start_scans(len(places)), stop_scans, lambda: pulse.of(SCANS, _node(SCANS))
+                )
             helper = _STOP_HELPER if self._persistent else _STOP_WORKER_FOR_GOOD
             self._start(stack, lambda: self._start_helper("upkeep"), helper)
             first = int(settings.embedded)
@@ -150,14 +152,16 @@ class System:
         settings = self._settings
         threads = settings.concurrency if place.kind == LOCAL else place.slots or _FORWARDER_SLOTS
         pool = ["--pool", "threads", "--concurrency", str(threads)]
-        port = settings.metrics_port and settings.metrics_port + at
         name = "worker" if place.name == LOCAL else f"worker-{place.name}"
-        return self._celery_worker(name, place.name, pool, port)
+        return self._celery_worker(name, place.name, pool, self._metrics_port(at))
 
-    def _start_scans(self) -> Child:
-        return self._celery_worker(
-            f"worker-{SCANS}", SCANS, ["--pool", "threads", "--concurrency", str(_SCAN_SLOTS)], 0
-        )
+    def _start_scans(self, at: int) -> Child:
+        pool = ["--pool", "threads", "--concurrency", str(_SCAN_SLOTS)]
+        return self._celery_worker(f"worker-{SCANS}", SCANS, pool, self._metrics_port(at))
+
+    def _metrics_port(self, at: int) -> int:
+        """Return the port of the metrics of one worker: the first where they are on, then the next."""
+        return self._settings.metrics_port and self._settings.metrics_port + at
 
     def _celery_worker(self, name: str, queue: str, pool: list[str], metrics_port: int) -> Child:
         argv = [

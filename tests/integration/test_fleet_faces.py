@@ -24,7 +24,7 @@ from packetfs_compute.errors import NoSubstrate
 from packetfs_compute.fleet.redis import open_fleet
 from packetfs_compute.names import queue_of
 from packetfs_compute.substrates import load_fleet
-from tasks import counteq, crc32c, program
+from tasks import counteq, crc32c, program, scan
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -69,7 +69,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterat
     config = folder / "packetfs.toml"
     config.write_text(CONFIG)
     more = {"PACKETFS_CONFIG": str(config), "PACKETFS_METRICS_PORT": str(metrics_port)}
-    system = start_system(folder, gateway=True, **more)
+    system = start_system(folder, gateway=True, scans=True, **more)
     with publishing_to(system.settings):
         yield system
     end_system(system)
@@ -96,6 +96,7 @@ def test_the_fleet_is_the_one_of_the_file(fleet: RunningSystem, url: str) -> Non
         "worker-narrow",
         "upkeep",
         "intake",
+        "worker-scans",
         "gateway",
     }  # type: ignore[call-overload]
     before = {one["name"]: one["health"]["attempts"] for one in shown(fleet, "fleet")["substrates"]}
@@ -245,6 +246,12 @@ def test_promtool_finds_no_fault_with_the_metrics(fleet: RunningSystem, metrics_
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout + done.stderr == ""
+
+
+def test_scans_are_counted(fleet: RunningSystem, metrics_port: int, url: str) -> None:
+    scan.delay(url, [{"op": "crc32c"}], cache=False).get(timeout=30)
+    of_scans = metrics(metrics_port + CONFIG.count("[substrates."))  # after those of the places
+    assert 'packetfs_scans_total{outcome="done"} 1.0' in of_scans
 
 
 @pytest.fixture
