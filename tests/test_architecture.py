@@ -255,6 +255,15 @@ def test_running_an_attempt_needs_neither_queue_nor_boto3(name: str) -> None:
     assert {*QUEUEING, "boto3", "botocore", "click", "rich"} & set(loaded) == set()
 
 
+def test_submitting_a_scan_loads_nothing_that_it_can_do_without() -> None:
+    """Each of these takes longer to load than all that it is loaded for: a command that submits is measured by it."""
+    names = "cli.main", "cli.scan", "cli.submit_scan"
+    loaded = run(f"import sys, {', '.join(f'packetfs_compute.{name}' for name in names)}; print(*sorted(sys.modules))")
+    ours = {"packetfs_compute.kernels", "packetfs_compute.sources", "tasks"}
+    heavy = {*QUEUEING, *ours, "asyncio", "boto3", "h11", "requests", "rich", "ssl", "urllib3"}
+    assert heavy & set(loaded.split()) == set()
+
+
 WATCH = """
     import importlib, json, os, sys, threading
     theirs, ours = json.loads({names!r})
