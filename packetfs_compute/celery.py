@@ -25,19 +25,25 @@ from celery import Celery
 from celery.signals import before_task_publish, worker_init
 from kombu.exceptions import OperationalError
 
-from packetfs_compute.names import LEDGER_FLAG, LOCAL, MAX_TIMEOUT_MS, PROBE_TASK, SWEEP_TASK, TASK_PREFIX, queue_of
+from packetfs_compute.names import (
+    LEDGER_FLAG,
+    LOCAL,
+    MAX_TIMEOUT_MS,
+    PROBE_TASK,
+    SUBMITTED_AT,
+    SWEEP_TASK,
+    TASK_PREFIX,
+    TASK_TIME_LIMIT_S,
+    queue_of,
+)
 from packetfs_compute.router import Router
 from packetfs_compute.settings import Settings, load_settings
 
 __all__ = ["SUBMITTED_AT", "TRAIL", "app", "broker_errors", "celery_config", "current_settings", "router_of"]
 
-SUBMITTED_AT: Final = "packetfs_submitted_at"
-"""Message header: the publisher's wall clock in Unix seconds, from which a job's deadline and queue wait are told."""
-
 TRAIL: Final = "packetfs_trail"
 """Message header: what a job's attempts have done so far; see :class:`packetfs_compute.job.Trail`."""
 
-_GRACE_S: Final = 60
 _SILENCE_S: Final = 15.0
 """How long a Redis that accepted the connection may say nothing; a blocking pop is asked for in turns of a second."""
 _MAX_CONNECTIONS: Final = 1024
@@ -87,7 +93,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_retry_on_worker_lost": True,
-        "task_time_limit": longest_s + _GRACE_S,
+        "task_time_limit": TASK_TIME_LIMIT_S,
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "packetfs_compute.broker.consumer:Consumer",
         "worker_concurrency": settings.concurrency,

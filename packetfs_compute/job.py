@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from packetfs_compute.errors import BadPolicy, JobError, error_class
+from packetfs_compute.presigned import is_presigned
 from packetfs_compute.program import Program, parse_program
 from packetfs_compute.result import Attempt
 from packetfs_compute.routing import Policy, Wanted, locality, parse_policy
 from packetfs_compute.routing.recovery import MAX_ATTEMPTS, Failed
 from packetfs_compute.settings import Settings
-from packetfs_compute.sources.presigned import is_presigned
 from packetfs_compute.validation import bad
 
 __all__ = ["Job", "Trail", "accept_job", "wanted_for"]

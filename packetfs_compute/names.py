@@ -34,6 +34,9 @@ MAX_JOB_ID_CHARS: Final = 128
 DEFAULT_TIMEOUT_MS: Final = 30_000
 MAX_TIMEOUT_MS: Final = 3_600_000
 
+TASK_TIME_LIMIT_S: Final = MAX_TIMEOUT_MS // 1000 + 60
+"""After which Celery ends a task that did not end itself."""
+
 MAX_PRIORITY: Final = 9
 """The last to be run; 0 is the first (kombu's order on Redis)."""
 
@@ -143,6 +146,9 @@ REPLY_FLAG: Final = "packetfs_reply"
 
 SCAN_HEADER: Final = "packetfs_scan"
 """The message header of a scan's window: the scan's id."""
+
+SUBMITTED_AT: Final = "packetfs_submitted_at"
+"""The message header of the publisher's wall clock in Unix seconds, from which a job's deadline and queue wait are told."""
 
 LEDGER_FLAG: Final = "packetfs_ledger"
 """The message header that keeps a job out of the ledger where it is false; also the transport option that keeps one."""

@@ -30,6 +30,7 @@ FLOORS = {
     "packetfs_compute.kernels": 0,
     "packetfs_compute.names": 0,
     "packetfs_compute.parsers": 0,
+    "packetfs_compute.presigned": 0,
     "packetfs_compute.places": 0,
     "packetfs_compute.program": 0,
     "packetfs_compute.result": 0,
@@ -41,6 +42,7 @@ FLOORS = {
     "packetfs_compute.executor": 1,
     "packetfs_compute.http_server": 1,
     "packetfs_compute.job": 1,
+    "packetfs_compute.resp": 1,
     "packetfs_compute.routing": 1,
     "packetfs_compute.serving": 1,
     "packetfs_compute.sources": 1,
@@ -56,12 +58,14 @@ FLOORS = {
     "packetfs_compute.celery": 3,
     "packetfs_compute.desk": 3,
     "packetfs_compute.dispatch": 3,
+    "packetfs_compute.hatch": 3,
     "packetfs_compute.journal": 3,
     "packetfs_compute.metrics": 3,
     "packetfs_compute.overview": 3,
     "packetfs_compute.publish": 3,
     "packetfs_compute.router": 3,
     "packetfs_compute.scanning": 3,
+    "packetfs_compute.standing": 3,
     "packetfs_compute.upkeep": 3,
     "packetfs_compute.worker": 3,
     "tasks": 3,
@@ -85,7 +89,8 @@ MAY_QUEUE = {"packetfs_compute.broker", "packetfs_compute.cache", "packetfs_comp
 
 LATE_IMPORTS = {
     ("packetfs_compute.cli.run", "packetfs_compute.cli.submit"): "with --inline, Celery need not be loaded",
-    ("packetfs_compute.cli.scan", "packetfs_compute.cli.submit_scan"): "with --inline, Celery need not be loaded",
+    ("packetfs_compute.cli.scan", "packetfs_compute.cli.submit_scan"): "with --inline, nothing is submitted",
+    ("packetfs_compute.cli.submit_scan", "packetfs_compute.cli.desk_scan"): "Celery, which the hatch does without",
     ("packetfs_compute.cli.scan", "packetfs_compute.scanning.here"): "who submits need not load what reads",
     ("packetfs_compute.cli.scan", "packetfs_compute.cli.bar"): "rich, which takes longer to load than some scans do",
     ("packetfs_compute.worker", "packetfs_compute.metrics"): "a publisher needs none, nor prometheus_client",
@@ -248,6 +253,15 @@ def test_running_an_attempt_needs_neither_queue_nor_boto3(name: str) -> None:
     loaded = run(f"import sys, packetfs_compute.{name}; print(*sorted(sys.modules))").split()
     assert f"packetfs_compute.{name}" in loaded
     assert {*QUEUEING, "boto3", "botocore", "click", "rich"} & set(loaded) == set()
+
+
+def test_submitting_a_scan_loads_nothing_that_it_can_do_without() -> None:
+    """Each of these takes longer to load than all that it is loaded for: a command that submits is measured by it."""
+    names = "cli.main", "cli.scan", "cli.submit_scan"
+    loaded = run(f"import sys, {', '.join(f'packetfs_compute.{name}' for name in names)}; print(*sorted(sys.modules))")
+    ours = {"packetfs_compute.kernels", "packetfs_compute.sources", "tasks"}
+    heavy = {*QUEUEING, *ours, "asyncio", "boto3", "h11", "requests", "rich", "ssl", "urllib3"}
+    assert heavy & set(loaded.split()) == set()
 
 
 WATCH = """

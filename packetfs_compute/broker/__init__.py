@@ -5,11 +5,8 @@ before anybody has written down who holds it. So whoever publishes a task enters
 :mod:`~.amqp`), storing its result strikes it out (:mod:`~.results`), and a sweeper publishes again what stays open without
 waiting or running (:mod:`~.sweeper`). Consuming vets each message (:mod:`~.messages`): a malformed one is moved aside with
 the reason, and ends no worker.
+
+Nothing is imported here: who needs one of these modules need not load Celery for another.
 """
 
-from packetfs_compute.broker.ledger import Ledger, LedgerStats
-from packetfs_compute.broker.results import ResultBackend
-from packetfs_compute.broker.sweeper import Limits, SweepReport, sweep
-from packetfs_compute.broker.transport import polled
-
-__all__ = ["Ledger", "LedgerStats", "Limits", "ResultBackend", "SweepReport", "polled", "sweep"]
+__all__ = ()

@@ -25,6 +25,7 @@ from kombu.transport.redis import PRIORITY_STEPS
 from kombu.utils.json import dumps
 
 from packetfs_compute.broker.connection import Connection
+from packetfs_compute.broker.envelope import PERSISTENT, SHOWN_CHARS
 from packetfs_compute.broker.ledger import Batch, Entering
 from packetfs_compute.broker.messages import MAX_MESSAGE_BYTES, defect_of_envelope
 from packetfs_compute.broker.results import ResultBackend
@@ -33,9 +34,7 @@ __all__ = ["Order", "Publication"]
 
 _ID, _TAG, _BODY, _SHOWN = "{1}", "{2}", "{3}", "{4}"
 """Places in the template for what is each job's own; see :meth:`packetfs_compute.broker.ledger.Batch`."""
-_PERSISTENT: Final = 2
 _PRIORITY_SEPARATOR: Final = "\x06\x16"
-_SHOWN_CHARS: Final = 1024
 _MAX_ARGUMENT_CHARS: Final = MAX_MESSAGE_BYTES // 2
 """As base64 they take a third more."""
 _encode: Final = json.JSONEncoder(allow_nan=False).encode
@@ -120,7 +119,7 @@ class Publication:
                 self.refused[order.job_id] = error
                 continue
             body = b64encode(f"[[], {arguments}, {embedded}]".encode()).decode("ascii")
-            parts = order.job_id, f"{tags}.{at}", body, encode_basestring_ascii(arguments[:_SHOWN_CHARS])[1:-1]
+            parts = order.job_id, f"{tags}.{at}", body, encode_basestring_ascii(arguments[:SHOWN_CHARS])[1:-1]
             queues.setdefault(order.queue, []).append(parts)
         return queues
 
@@ -158,7 +157,7 @@ def _template(app: Celery, task: str, queue: str, headers: Mapping[str, Any], pr
         "headers": {**made.headers, **headers},
         "properties": {
             **made.properties,
-            "delivery_mode": _PERSISTENT,
+            "delivery_mode": PERSISTENT,
             "delivery_info": {"exchange": "", "routing_key": queue},
             "priority": priority,
             "body_encoding": "base64",
@@ -201,7 +200,7 @@ def _one_by_one(
     with app.producer_or_acquire() as producer, producer.batch():
         for order in orders:
             try:
-                message = _made(app, task, order.job_id, order.arguments, _arguments(order)[:_SHOWN_CHARS], reply_to)
+                message = _made(app, task, order.job_id, order.arguments, _arguments(order)[:SHOWN_CHARS], reply_to)
                 amqp.send_task_message(
                     producer, task, message, queue=order.queue, headers=dict(headers), priority=priority
                 )

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from packetfs_compute.broker.entry import PATIENCE_S, enter_arguments
 from packetfs_compute.broker.lua import Script
 from packetfs_compute.names import (
     LEDGER_GIVEN_UP,
@@ -28,18 +29,14 @@ __all__ = [
     "ENTER",
     "ENTER_MANY",
     "MOST_AT_ONCE",
-    "PATIENCE_S",
     "Batch",
     "Entering",
     "Entry",
     "Ledger",
     "LedgerStats",
     "Move",
-    "enter_arguments",
 ]
 
-PATIENCE_S: Final = 5.0
-"""How long after it was published, or was to run, a job is looked at first."""
 _MAX_BYTES: Final = 8 << 20
 """Of messages that one look reads."""
 _UNACKED: Final = ("unacked", "unacked_index")
@@ -53,13 +50,6 @@ _DUE: Final = Script("due")
 _POSTPONE: Final = Script("postpone")
 _RENEW: Final = Script("renew")
 _RESUBMIT: Final = Script("resubmit")
-
-
-def enter_arguments(
-    job_id: str, key: str, message: str, eta: float | None, patience_s: float = PATIENCE_S
-) -> tuple[list[str], list[Any]]:
-    """Return the keys and arguments of :data:`ENTER` for a message, a JSON object, that goes on the list ``key``."""
-    return [LEDGER_OPEN, LEDGER_JOBS, key], [job_id, message[:-1], patience_s, "" if eta is None else eta]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
-"""Lua scripts, each in a file of its own under ``scripts/``, run by their digest."""
+"""Lua scripts, run by their digest."""
 
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from importlib import resources
 from typing import Any
 
 from redis.exceptions import NoScriptError
+
+from packetfs_compute.broker.script import script_text
 
 __all__ = ["Script"]
 
@@ -20,8 +21,7 @@ class Script:
     @cached_property
     def text(self) -> str:
         """What the file says."""
-        folder = resources.files("packetfs_compute.broker") / "scripts"
-        return (folder / f"{self.name}.lua").read_text("utf-8")
+        return script_text(self.name)
 
     @cached_property
     def digest(self) -> str:

@@ -10,9 +10,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NotRequired, TypedDict, cast
 
-from celery import states
-from kombu.utils.json import dumps
-
 from packetfs_compute import errors
 from packetfs_compute.errors import Internal, JobError
 from packetfs_compute.result import JobResult
@@ -28,11 +25,13 @@ __all__ = [
     "known_record",
     "outcome",
     "progress_of",
-    "reply_head",
 ]
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
+_SUCCESS: Final = "SUCCESS"
+_REVOKED: Final = "REVOKED"
+_FAILURE: Final = "FAILURE"
 PROGRESS: Final = "PROGRESS"
 """Celery's name, by custom, of a task's state that tells how far it is."""
 _MAX_MESSAGE_CHARS: Final = 2000
@@ -93,13 +92,13 @@ def error_info(error: JobError) -> ErrorInfo:
 def outcome(meta: Mapping[str, Any]) -> Outcome | None:
     """Return how a task ended of which Celery keeps ``meta``; ``None`` for one that has not, or that is no job of ours."""
     status, result = meta.get("status"), meta.get("result")
-    if status == states.SUCCESS:
+    if status == _SUCCESS:
         done = _job_result(result)
         return None if done is None else {"status": "done", "result": done, "error": None}
-    if status == states.REVOKED:
+    if status == _REVOKED:
         reason = _text(result) or "the job was revoked"
         return {"status": "cancelled", "result": None, "error": {"type": "cancelled", "message": reason}}
-    if status == states.FAILURE:
+    if status == _FAILURE:
         return {"status": "failed", "result": None, "error": _failure(result)}
     return None
 
@@ -108,20 +107,6 @@ def progress_of(meta: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return how far a scan is of which Celery keeps ``meta``; ``None`` where that is another state."""
     told = meta.get("result")
     return dict(told) if meta.get("status") == PROGRESS and isinstance(told, Mapping) else None
-
-
-def reply_head(job_id: str, meta: Mapping[str, Any]) -> str:
-    """Return a status as JSON less what was asked and the last brace; nothing for a task that has not ended.
-
-    What is no result of a program's (somebody registered another task under our name) is told as a failure.
-    """
-    if meta.get("status") not in states.READY_STATES:
-        return ""
-    ended = outcome(meta)
-    if ended is None:
-        error = error_info(Internal("the task's result is none of a program's"))
-        ended = {"status": "failed", "result": None, "error": error}
-    return dumps({"job_id": job_id, **ended})[:-1]
 
 
 def _job_result(raw: object) -> JobResult | None:

@@ -24,7 +24,7 @@ from packetfs_compute.broker import errands
 from packetfs_compute.broker.errands import Errand
 from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.lua import Script
-from packetfs_compute.broker.outcome import reply_head
+from packetfs_compute.broker.reply import reply_head
 from packetfs_compute.broker.waiting import Mark, ResultConsumer
 from packetfs_compute.names import (
     JOBS_KNOWN,

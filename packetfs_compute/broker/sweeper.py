@@ -18,7 +18,8 @@ from celery import Celery
 from celery.app.task import Context
 
 from packetfs_compute.broker.amqp import publish_parcel, queue_length
-from packetfs_compute.broker.ledger import PATIENCE_S, Entry, Ledger, Move
+from packetfs_compute.broker.entry import PATIENCE_S
+from packetfs_compute.broker.ledger import Entry, Ledger, Move
 from packetfs_compute.broker.letters import Letter, decoded, published_at, read_body, read_letter, republication
 from packetfs_compute.broker.rejected import set_aside
 from packetfs_compute.broker.results import ResultBackend

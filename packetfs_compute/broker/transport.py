@@ -18,7 +18,8 @@ import redis
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
 
-from packetfs_compute.broker.ledger import ENTER, enter_arguments
+from packetfs_compute.broker.entry import enter_arguments
+from packetfs_compute.broker.ledger import ENTER
 from packetfs_compute.broker.letters import ledger_id
 from packetfs_compute.broker.messages import MAX_MESSAGE_BYTES, defect, defect_of_envelope, moment
 from packetfs_compute.broker.rejected import set_aside

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from packetfs_compute.presigned import canonical_url
 from packetfs_compute.program import Op, Program
-from packetfs_compute.sources.presigned import canonical_url
 
 __all__ = ["NOTED", "Kept", "Known", "ResultCache", "cache_key", "kept_of", "note_field", "notes_key", "op_key"]
 

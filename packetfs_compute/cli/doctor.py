@@ -16,7 +16,8 @@ from rich.text import Text
 
 from packetfs_compute import __version__, kernels
 from packetfs_compute.celery import app, broker_errors, celery_config
-from packetfs_compute.embedded import check_redis, holder_pid, redis_server_binary
+from packetfs_compute.embedded.lock import holder_pid
+from packetfs_compute.embedded.server import check_redis, redis_server_binary
 from packetfs_compute.errors import BrokerUnavailable, ConfigurationError, JobError, Unauthorized
 from packetfs_compute.settings import Settings, load_settings, unknown_variables
 from packetfs_compute.substrates import Substrate, load_substrate, substrate_names

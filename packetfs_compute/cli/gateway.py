@@ -12,7 +12,7 @@ import click
 from packetfs_compute.celery import app as celery_app
 from packetfs_compute.celery import celery_config
 from packetfs_compute.desk import Desk
-from packetfs_compute.embedded import check_redis
+from packetfs_compute.embedded.server import check_redis
 from packetfs_compute.errors import ConfigurationError
 from packetfs_compute.gateway import open_keys
 from packetfs_compute.gateway.exposure import check_exposure, inherit, listen, url_of

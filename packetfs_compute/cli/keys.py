@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from packetfs_compute.cli.render import console_width
-from packetfs_compute.embedded import check_redis
+from packetfs_compute.embedded.server import check_redis
 from packetfs_compute.errors import ConfigurationError
 from packetfs_compute.gateway import Key, KeyStore, open_keys
 from packetfs_compute.gateway.keys import MAX_NAME_CHARS, SCOPES, Scope

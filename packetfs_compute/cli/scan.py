@@ -68,7 +68,7 @@ def scan(
 
             result: Mapping[str, Any] = scan_here(asked, settings, show)
         else:
-            from packetfs_compute.cli.submit_scan import submit_scan_and_wait  # noqa: PLC0415  (inline need not load Celery)
+            from packetfs_compute.cli.submit_scan import submit_scan_and_wait  # noqa: PLC0415  (inline submits nothing)
 
             result = submit_scan_and_wait(settings, program, window, wishes, show)
     if as_json:

@@ -11,7 +11,9 @@ from celery.result import AsyncResult
 
 from packetfs_compute.celery import app, broker_errors, celery_config
 from packetfs_compute.desk import Desk
-from packetfs_compute.embedded import System, check_redis, holder_pid
+from packetfs_compute.embedded.lock import holder_pid
+from packetfs_compute.embedded.server import check_redis
+from packetfs_compute.embedded.system import System
 from packetfs_compute.errors import PacketFSError
 from packetfs_compute.names import task_of
 from packetfs_compute.settings import Settings

@@ -8,7 +8,8 @@ from dataclasses import replace
 import click
 
 from packetfs_compute.cli.interrupt import interruptible
-from packetfs_compute.embedded import Flower, System, plan_flower
+from packetfs_compute.embedded.faces import Flower, plan_flower
+from packetfs_compute.embedded.system import System
 from packetfs_compute.settings import Settings, load_settings
 
 __all__ = ["up"]

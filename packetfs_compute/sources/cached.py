@@ -21,11 +21,11 @@ from typing import Final
 
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import ConfigurationError, RangeNotSatisfiable
+from packetfs_compute.presigned import canonical_url
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources.base import ByteStream, RangeRequest, Source
 from packetfs_compute.sources.blocks import BLOCK, BlockStore, Version
 from packetfs_compute.sources.http import HttpSource
-from packetfs_compute.sources.presigned import canonical_url
 
 __all__ = ["CachedSource", "CachedStream"]
 

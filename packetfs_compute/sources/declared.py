@@ -13,11 +13,11 @@ from typing import Final
 
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import ForbiddenSource
+from packetfs_compute.presigned import is_presigned
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources.guard import scheme_of
 from packetfs_compute.sources.http import HttpSource
 from packetfs_compute.sources.http1 import Head
-from packetfs_compute.sources.presigned import is_presigned
 from packetfs_compute.sources.s3 import presign
 from packetfs_compute.validation import show
 

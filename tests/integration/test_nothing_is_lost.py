@@ -26,7 +26,9 @@ from support.processes import alive, wait_until
 from support.system import CELERY, environment, reset_pools
 from support.valkey import valkey
 
-from packetfs_compute.broker import Ledger, ResultBackend, SweepReport, sweep
+from packetfs_compute.broker.ledger import Ledger
+from packetfs_compute.broker.results import ResultBackend
+from packetfs_compute.broker.sweeper import SweepReport, sweep
 from packetfs_compute.celery import app as project
 from packetfs_compute.celery import celery_config
 from packetfs_compute.embedded.server import STOP, start_redis_server

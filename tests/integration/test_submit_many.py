@@ -12,7 +12,7 @@ from celery.result import EagerResult
 from support.processes import wait_until
 from support.system import RunningSystem
 
-from packetfs_compute.broker import Ledger
+from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.errors import BadProgram, RangeNotSatisfiable
 from packetfs_compute.kernels import crc32c as checksum
 from packetfs_compute.names import JOB_STATE

@@ -20,9 +20,12 @@ from support.system import publishing_to, reset_pools
 from support.untrusted import json_values, patient
 
 from packetfs_compute import worker
-from packetfs_compute.broker import Ledger, ResultBackend, sweep
+from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.letters import read_body
-from packetfs_compute.broker.outcome import outcome, reply_head
+from packetfs_compute.broker.outcome import outcome
+from packetfs_compute.broker.reply import reply_head
+from packetfs_compute.broker.results import ResultBackend
+from packetfs_compute.broker.sweeper import sweep
 from packetfs_compute.celery import app
 from packetfs_compute.desk import Desk, JobStatus, Submission
 from packetfs_compute.errors import (

@@ -1,7 +1,7 @@
 /**
  * Presigned URLs: which part of one names the object, and which says only who may read it, and until when.
  *
- * The same rules as `packetfs_compute/sources/presigned.py`: every signature of one object is another URL, so what is
+ * The same rules as `packetfs_compute/presigned.py`: every signature of one object is another URL, so what is
  * kept by URL is kept by the part that stays. Nothing is decoded.
  */
 

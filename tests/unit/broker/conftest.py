@@ -9,7 +9,7 @@ from celery.backends.redis import RedisBackend
 from kombu.transport import memory
 from support.system import reset_pools
 
-from packetfs_compute.broker import Ledger
+from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.celery import celery_config
 from packetfs_compute.settings import Settings
 

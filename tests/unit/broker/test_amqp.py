@@ -7,8 +7,8 @@ import kombu
 import pytest
 from celery import Celery, group
 
-from packetfs_compute.broker import Ledger
 from packetfs_compute.broker.amqp import publish_parcel, queue_length
+from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.letters import decoded, read_body, read_letter
 from packetfs_compute.names import LEDGER_OPEN
 

@@ -10,8 +10,7 @@ import redis
 from support.malformed import GOOD_ID, good
 from support.valkey import valkey
 
-from packetfs_compute.broker import Ledger, LedgerStats
-from packetfs_compute.broker.ledger import Entry, Move
+from packetfs_compute.broker.ledger import Entry, Ledger, LedgerStats, Move
 from packetfs_compute.broker.lua import Script
 from packetfs_compute.names import (
     LEDGER_JOBS,

@@ -13,8 +13,10 @@ from celery.exceptions import BackendStoreError
 from celery.result import AsyncResult, ResultSet
 from support.processes import wait_until
 
-from packetfs_compute.broker import Ledger, ResultBackend, results
+from packetfs_compute.broker import results
+from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.letters import decoded, read_body
+from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.errors import Internal, JobError, SourceFailed
 from packetfs_compute.names import LEDGER_JOBS, LEDGER_LEASES, LEDGER_OPEN, LEDGER_RUNS
 

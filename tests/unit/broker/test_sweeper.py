@@ -13,10 +13,10 @@ from celery.result import AsyncResult
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packetfs_compute.broker import Ledger, Limits, SweepReport, sweep
+from packetfs_compute.broker.ledger import Ledger
 from packetfs_compute.broker.letters import Letter, decoded, read_body
 from packetfs_compute.broker.results import ResultBackend
-from packetfs_compute.broker.sweeper import Case, Verdict, decide
+from packetfs_compute.broker.sweeper import Case, Limits, SweepReport, Verdict, decide, sweep
 from packetfs_compute.errors import ConfigurationError, Internal
 from packetfs_compute.names import LEDGER_GIVEN_UP, LEDGER_JOBS, LEDGER_LEASES, LEDGER_OPEN, LEDGER_RUNS, rejected_of
 

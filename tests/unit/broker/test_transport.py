@@ -13,7 +13,7 @@ from celery import Celery
 from support.malformed import GOOD_ID, MALFORMED, good, raw
 
 from packetfs_compute.broker import rejected
-from packetfs_compute.broker.ledger import PATIENCE_S
+from packetfs_compute.broker.entry import PATIENCE_S
 from packetfs_compute.broker.letters import PUBLISHED, decoded
 from packetfs_compute.broker.transport import Channel, Transport, polled
 from packetfs_compute.names import LEDGER_JOBS, LEDGER_OPEN, LEDGER_RUNS, rejected_of

@@ -11,7 +11,8 @@ from celery.exceptions import TimeoutError as WaitedTooLong
 from celery.result import AsyncResult
 from support.processes import wait_until
 
-from packetfs_compute.broker import ResultBackend, waiting
+from packetfs_compute.broker import waiting
+from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.names import JOB_STATE, REPLIES
 
 

@@ -12,9 +12,9 @@ from support.untrusted import patient
 
 from packetfs_compute.conform.hostile import CONFUSING, IPV4, IPV4_SPELLINGS, IPV6, NAMES, WORKING, forbidden_urls
 from packetfs_compute.errors import BadProgram, ConfigurationError, ForbiddenSource, JobError
+from packetfs_compute.presigned import canonical_url
 from packetfs_compute.settings import Settings, load_settings
 from packetfs_compute.sources.guard import check_url, is_public
-from packetfs_compute.sources.presigned import canonical_url
 
 pytestmark = pytest.mark.integration
 

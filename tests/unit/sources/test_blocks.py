@@ -33,12 +33,12 @@ from packetfs_compute.errors import (
     SourceNotFound,
 )
 from packetfs_compute.executor import execute
+from packetfs_compute.presigned import canonical_url
 from packetfs_compute.settings import Settings
 from packetfs_compute.sources import RangeRequest, open_source
 from packetfs_compute.sources import blocks as blocks_module
 from packetfs_compute.sources.blocks import BLOCK, BlockStore, Version
 from packetfs_compute.sources.cached import CachedSource
-from packetfs_compute.sources.presigned import canonical_url
 
 SIZE = 4 * BLOCK + 1000
 DATA = b"".join(hashlib.blake2b(at.to_bytes(4, "big")).digest() for at in range(SIZE // 64 + 1))[:SIZE]
