@@ -19,7 +19,7 @@
 #include "fnv64_parts.h"
 
 /* From how many bytes on this is faster. */
-#define FNV_FROM (4 * FNV_CHUNK)
+#define FNV_FROM (6 * FNV_CHUNK)
 
 /* A chunk is 64 lines of a vector each, in eight blocks: block c is the lines 8a + c. Segment (a, c, lane, h), in this
  * order, is half h of a lane of line 8a + c. As a byte, its place in block c's vectors is 2a + h of its lane; of its
