@@ -30,7 +30,20 @@ every_kernel_in_c = pytest.mark.parametrize("kernel", [each for each in EACH if 
 # of 256), the CRC's blocks, blocks of the fused pass and of the fallback.
 TURNS = [128 * 64, 255 * 128, 255 * 256, 2 * 255 * 256]
 CRC_BLOCKS = [1352, 16_072, 16_072 + 1352, 4096, 16_000, 20_096, 8128, 21_248, 29_376]
-EDGES = [256, 3 * 256, 1024, 6 * 1024, 3 * 4096, 6 * 4096, 7 * 4096, *TURNS, *CRC_BLOCKS, 64 << 10, 128 << 10, 192 << 10]
+EDGES = [
+    256,
+    3 * 256,
+    1024,
+    6 * 1024,
+    3 * 4096,
+    6 * 4096,
+    7 * 4096,
+    *TURNS,
+    *CRC_BLOCKS,
+    64 << 10,
+    128 << 10,
+    192 << 10,
+]
 LENGTHS = sorted({edge + near for edge in EDGES for near in range(-9, 10)})
 LONG = (1 << 20) + 3
 
