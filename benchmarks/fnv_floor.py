@@ -40,7 +40,7 @@ MIXES = {
     "AVX-512": PLANES | {"madd": 64, "add": 64},
     "with VNNI": PLANES | {"dpwssd": 64},
     # Both 8x8 bit transpositions as one affine instruction each, between seven unpackings there and five back.
-    "with VNNI and GFNI (not written)": PLANES
+    "with VNNI and GFNI in this layout (not written)": PLANES
     | {"unpack": 112, "shift": 4, "of three": 22, "affine": 16, "dpwssd": 64},
 }
 

@@ -132,7 +132,7 @@ static void check_dispatch(enum pfs_op op)
     for (size_t i = 0; i < count; i++)
         expect("choose", known[i].name, 0, (uintptr_t)pfs_choose(op, UINT32_MAX, known[i].name), (uintptr_t)&known[i]);
     /* A name that the op lacks, or the machine: the best of those below. */
-    expect("choose", "lacking", 0, (uintptr_t)pfs_choose(op, 0, "avx512vnni"), (uintptr_t)pfs_choose(op, 0, NULL));
+    expect("choose", "lacking", 0, (uintptr_t)pfs_choose(op, 0, "avx512gfni"), (uintptr_t)pfs_choose(op, 0, NULL));
 }
 
 #ifdef PFS_X86_64
@@ -141,9 +141,9 @@ static void check_features(void)
 {
     const uint32_t ecx1 = UINT32_C(1) << 28 | UINT32_C(1) << 20 | UINT32_C(1) << 9 | UINT32_C(1) << 1;
     const uint32_t ebx7 = UINT32_C(1) << 5 | UINT32_C(1) << 16 | UINT32_C(1) << 17 | UINT32_C(1) << 30 | UINT32_C(1) << 31;
-    const uint32_t ecx7 = UINT32_C(1) << 10 | UINT32_C(1) << 11;
+    const uint32_t ecx7 = UINT32_C(1) << 1 | UINT32_C(1) << 8 | UINT32_C(1) << 10 | UINT32_C(1) << 11;
     const uint32_t sse = PFS_CPU_SSSE3 | PFS_CPU_SSE42 | PFS_CPU_PCLMUL, avx = sse | PFS_CPU_AVX2 | PFS_CPU_VPCLMUL;
-    const uint32_t all = avx | PFS_CPU_AVX512 | PFS_CPU_AVX512VNNI;
+    const uint32_t all = avx | PFS_CPU_AVX512 | PFS_CPU_AVX512VNNI | PFS_CPU_AVX512GFNI;
     expect("features", "all", 0, pfs_features_of(ecx1, ebx7, ecx7, 0xe7), all);
     expect("features", "no opmask", 0, pfs_features_of(ecx1, ebx7, ecx7, 0xc7), avx);
     expect("features", "no zmm0-15", 0, pfs_features_of(ecx1, ebx7, ecx7, 0xa7), avx);
@@ -152,11 +152,13 @@ static void check_features(void)
     expect("features", "no xmm", 0, pfs_features_of(ecx1, ebx7, ecx7, 0), 0);
     for (int bit = 0; bit < 32; bit++) {
         uint32_t without = UINT32_MAX ^ UINT32_C(1) << bit;
-        uint32_t vector = ebx7 >> bit & 1 && bit != 5 ? PFS_CPU_AVX512 | (bit == 16 ? PFS_CPU_AVX512VNNI : 0) : 0;
+        uint32_t foundation = bit == 16 ? PFS_CPU_AVX512VNNI | PFS_CPU_AVX512GFNI : 0;
+        uint32_t vector = ebx7 >> bit & 1 && bit != 5 ? PFS_CPU_AVX512 | foundation : 0;
+        uint32_t gfni = bit == 1 || bit == 8 || bit == 10 ? PFS_CPU_AVX512GFNI : 0;
         expect("features", "ebx7", (size_t)bit, pfs_features_of(ecx1, ebx7 & without, ecx7, 0xe7),
                all & ~(vector | (bit == 5 ? PFS_CPU_AVX2 : 0)));
         expect("features", "ecx7", (size_t)bit, pfs_features_of(ecx1, ebx7, ecx7 & without, 0xe7),
-               all & ~((bit == 10 ? PFS_CPU_VPCLMUL : 0) | (bit == 11 ? PFS_CPU_AVX512VNNI : 0)));
+               all & ~(gfni | (bit == 10 ? PFS_CPU_VPCLMUL : 0) | (bit == 11 ? PFS_CPU_AVX512VNNI : 0)));
     }
     const uintptr_t fast = (uintptr_t)pfs_crc32c_combine_sse42, plain = (uintptr_t)pfs_crc32c_combine;
     expect("choose", "combine", 0, (uintptr_t)pfs_choose_combine(sse, NULL), fast);

@@ -30,7 +30,20 @@ every_kernel_in_c = pytest.mark.parametrize("kernel", [each for each in EACH if 
 # of 256), the CRC's blocks, blocks of the fused pass and of the fallback.
 TURNS = [128 * 64, 255 * 128, 255 * 256, 2 * 255 * 256]
 CRC_BLOCKS = [1352, 16_072, 16_072 + 1352, 4096, 16_000, 20_096, 8128, 21_248, 29_376]
-EDGES = [256, 3 * 256, 1024, 6 * 1024, 3 * 4096, 6 * 4096, *TURNS, *CRC_BLOCKS, 64 << 10, 128 << 10, 192 << 10]
+EDGES = [
+    256,
+    3 * 256,
+    1024,
+    6 * 1024,
+    3 * 4096,
+    6 * 4096,
+    7 * 4096,
+    *TURNS,
+    *CRC_BLOCKS,
+    64 << 10,
+    128 << 10,
+    192 << 10,
+]
 LENGTHS = sorted({edge + near for edge in EDGES for near in range(-9, 10)})
 LONG = (1 << 20) + 3
 
@@ -103,6 +116,16 @@ def test_any_running_value(kernel):
         value = int.from_bytes(values[8 * i : 8 * i + 8], "little") % (1 << (BITS[kernel.op] - 1))
         length = 11 * i
         assert kernel(data[:length], i, value) == reference(kernel.op, data[:length], i, value), i
+
+
+@every_kernel_in_c
+def test_any_running_value_before_many_chunks(kernel):
+    """Some kernels are another's up to a few chunks of theirs."""
+    data, portable = noise(8 * 4096 + 21), Kernel(kernel.op, "portable")
+    for low in range(256):
+        value = (0x0123456789ABCD << 8 | low) % (1 << (BITS[kernel.op] - 1))
+        length = len(data) - 31 * low
+        assert kernel(data[:length], low, value) == portable(data[:length], low, value), low
 
 
 @every_kernel_in_c

@@ -48,6 +48,8 @@ static const struct pfs_implementation CRC32C[] = {
 };
 static const struct pfs_implementation FNV64[] = {
 #ifdef PFS_X86_64
+    {"avx512gfni", pfs_fnv64_avx512gfni,
+     PFS_CPU_AVX512GFNI | PFS_CPU_AVX512VNNI | PFS_CPU_AVX512 | PFS_CPU_AVX2 | PFS_CPU_PCLMUL},
     {"avx512vnni", pfs_fnv64_avx512vnni, PFS_CPU_AVX512VNNI | PFS_CPU_AVX512 | PFS_CPU_AVX2 | PFS_CPU_PCLMUL},
     {"avx512", pfs_fnv64_avx512, PFS_CPU_AVX512 | PFS_CPU_AVX2 | PFS_CPU_PCLMUL},
     {"avx2", pfs_fnv64_avx2, PFS_CPU_AVX2 | PFS_CPU_PCLMUL},
@@ -81,7 +83,9 @@ static const struct pfs_implementation ADD[] = {
 };
 
 /* Every name, best first, as in each table: where an op has none of a name that was asked for, what comes next runs it. */
-static const char *const LADDER[] = {"avx512vnni", "avx512", "avx2", "sse42", "ssse3", "sse2", "arm64", "neon", "portable"};
+static const char *const LADDER[] = {
+    "avx512gfni", "avx512vnni", "avx512", "avx2", "sse42", "ssse3", "sse2", "arm64", "neon", "portable",
+};
 #define RUNGS (sizeof LADDER / sizeof LADDER[0])
 
 #define TABLE_OF(name, implementations) {name, implementations, sizeof(implementations) / sizeof((implementations)[0])}
@@ -201,6 +205,7 @@ static const struct feature FEATURES[] = {
     {PFS_CPU_VPCLMUL, SAVES_YMM, 0, B(10), B(28)},
     {PFS_CPU_AVX512, SAVES_ZMM, B(16) | B(17) | B(30) | B(31), 0, 0},
     {PFS_CPU_AVX512VNNI, SAVES_ZMM, B(16), B(11), 0},
+    {PFS_CPU_AVX512GFNI, SAVES_ZMM, B(16), B(1) | B(8) | B(10), 0},
 };
 
 uint32_t pfs_features_of(uint32_t ecx1, uint32_t ebx7, uint32_t ecx7, uint64_t saved)

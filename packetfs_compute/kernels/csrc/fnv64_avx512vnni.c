@@ -7,22 +7,10 @@
 #define FNV_TARGET PFS_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,pclmul")
 #define FNV_LANES 4
 #define FNV_PCLMUL
+#define FNV_VNNI
 #define FNV_NARROWER pfs_fnv64_avx2
 #define FNV_PAD_FROM 2240
 #include "fnv64_x86.h"
-#define V_DOT(sum, a, b) fnv64_dot16(sum, a, b)
-
-FNV_TARGET static inline vec fnv64_dot16(vec sum, vec a, vec b)
-{
-#if defined(__GNUC__)
-    /* Assembly, because clang takes the intrinsic apart into the two instructions again: their latency is less, but
-     * there are eight sums to fill it. */
-    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
-    return sum;
-#else
-    return _mm512_dpwssd_epi32(sum, a, b);
-#endif
-}
 #include "fnv64_simd.h"
 
 #else

@@ -25,31 +25,12 @@
 #ifndef __wasm__
 #include <string.h>
 #endif
+#include "fnv64_parts.h"
 
 /* Bytes in a segment, each a step in time. */
 #define FNV_STEPS 8
-/* Bytes that are hashed together: 64 vectors. Segment (j, r, lane, h), in this order, is half h of a lane of vector
- * 8j + r. In the vectors below it stands at bit r of byte 2j + h of its lane, or, as a byte, at 2j + h in vector r. */
-#define FNV_CHUNK (1024 * FNV_LANES)
-/* How many bytes ahead of a chunk memory is fetched: with less it comes too late. It may be beyond the input, where
- * pfs_fused's next block stands, of which this kernel has all the time to fetch it; a prefetch reads nothing. */
-#define FNV_AHEAD 12288
-
-#if defined(__clang__)
-#define FNV_UNROLL _Pragma("clang loop unroll(full)")
-#elif defined(__GNUC__)
-#define FNV_UNROLL _Pragma("GCC unroll 8")
-#else
-#define FNV_UNROLL
-#endif
-#define FNV_EACH(i, n) FNV_UNROLL for (int i = 0; i < n; i++)
-
-/* Stages apart from each other, or the compiler moves so much between them that it runs out of registers. */
-#if defined(__GNUC__)
-#define FNV_STAGE FNV_TARGET __attribute__((noinline)) static
-#else
-#define FNV_STAGE FNV_TARGET static
-#endif
+/* Of a chunk's 64 vectors, segment (j, r, lane, h), in this order, is half h of a lane of vector 8j + r. In the vectors
+ * below it stands at bit r of byte 2j + h of its lane, or, as a byte, at 2j + h in vector r. */
 
 /* FNV_ROLLED is for a compiler that copes badly with long code. */
 #ifdef FNV_ROLLED
@@ -61,21 +42,6 @@
 #endif
 
 /* ---- weights ---- */
-
-/* p^e mod 2^64 for a constant e below 2^13: each of these powers is the square of the one before. */
-#define FNV_BIT(e, b, power) ((e) >> (b)&1 ? UINT64_C(power) : UINT64_C(1))
-#define FNV_POWER(e)                                                                                                  \
-    (FNV_BIT(e, 0, 0x00000100000001b3) * FNV_BIT(e, 1, 0x000366000002e329) * FNV_BIT(e, 2, 0x9ffaac085635bc91) *       \
-     FNV_BIT(e, 3, 0x1efac7090aef4a21) * FNV_BIT(e, 4, 0x4efe15c813151841) * FNV_BIT(e, 5, 0x0558b2e6a2f64081) *       \
-     FNV_BIT(e, 6, 0x0e9be24f4c2cc101) * FNV_BIT(e, 7, 0xf2457d0981da8201) * FNV_BIT(e, 8, 0xbeba0f98adb90401) *       \
-     FNV_BIT(e, 9, 0xbd84745023820801) * FNV_BIT(e, 10, 0xc87ab8dc67441001) * FNV_BIT(e, 11, 0x4e98c8b14f882001) *     \
-     FNV_BIT(e, 12, 0x62231d84a3104001))
-#define FNV_INVERSE UINT64_C(0xce965057aff6957b) /* p * this is 1 mod 2^64 */
-
-/* Digit d of four of a weight, signed: the digits times 2^16d add up to it. Adding 2^15 at each digit and XORing it
- * away again carries from the digits that are negative. */
-#define FNV_SIGNS UINT64_C(0x8000800080008000)
-#define FNV_DIGIT(weight, d) (uint16_t)((((weight) + FNV_SIGNS) ^ FNV_SIGNS) >> 16 * (d))
 
 /* The weight of byte y, lower than 8, of lane 0 in vector r at step t: p to how many bytes it stands before the end of
  * the last segment that is in this lane and half of the chunk. It is the same in other lanes and in the other half,
@@ -111,13 +77,7 @@ struct fnv64_state {
 
 /* ---- transpositions ---- */
 
-/* Lines to bytes: in four equal stages byte t of every segment comes into vector t. */
-#define FNV_SHUFFLE(to, from)                                                                                         \
-    FNV_EACH(j, 4) {                                                                                                  \
-        to[2 * j] = V_LOW8(from[j], from[j + 4]);                                                                     \
-        to[2 * j + 1] = V_HIGH8(from[j], from[j + 4]);                                                                \
-    }
-
+/* Lines to bytes: byte t of every segment comes into vector t. */
 FNV_STAGE void fnv64_bytes(struct fnv64_chunk *chunk, const uint8_t *data)
 {
     for (int r = 0; r < 8; r++) {
@@ -289,12 +249,8 @@ FNV_STAGE void fnv64_dot(const struct fnv64_chunk *chunk, struct fnv64_state *st
             FNV_PREFETCH(ahead + t * (FNV_CHUNK / FNV_STEPS) + i);
         fnv64_add(sums, chunk, t, starts7);
     }
-    FNV_EACH(half, 2) {
-        vec total = V_ADD64(V_MUL64(state->sums[half], FNV_POWER(FNV_CHUNK)), V_PAIRS64(sums[half][0]));
-        total = V_ADD64(total, V_LEFT64(V_PAIRS64(sums[half][1]), 16));
-        total = V_ADD64(total, V_LEFT64(V_PAIRS64(sums[half][2]), 32));
-        state->sums[half] = V_ADD64(total, V_LEFT64(V_PAIRS64(sums[half][3]), 48));
-    }
+    FNV_EACH(half, 2)
+        state->sums[half] = fnv64_moved_on(state->sums[half], sums[half]);
     state->serial *= FNV_POWER(FNV_CHUNK);
 }
 

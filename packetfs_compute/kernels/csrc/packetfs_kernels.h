@@ -45,6 +45,7 @@ struct pfs_implementation {
 #define PFS_CPU_VPCLMUL (UINT32_C(1) << 5)
 #define PFS_CPU_AVX512 (UINT32_C(1) << 6) /* F, BW, DQ and VL: every CPU that has BW has all four */
 #define PFS_CPU_AVX512VNNI (UINT32_C(1) << 7)
+#define PFS_CPU_AVX512GFNI (UINT32_C(1) << 8) /* with GFNI, VBMI and VPCLMULQDQ, on vectors of 512 bits */
 
 uint32_t pfs_cpu_features(void);
 

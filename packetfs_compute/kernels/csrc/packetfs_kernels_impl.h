@@ -67,6 +67,9 @@ uint64_t pfs_fnv64_avx2(uint64_t value, const uint8_t *data, size_t len, uint8_t
 uint64_t pfs_fnv64_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm);
 uint64_t pfs_fnv64_avx512vnni(uint64_t value, const uint8_t *data, size_t len, uint8_t imm);
 
+/* fnv64_avx512gfni.c: requires PFS_CPU_AVX512GFNI, and what fnv64_avx512vnni.c does, to which short ranges are left */
+uint64_t pfs_fnv64_avx512gfni(uint64_t value, const uint8_t *data, size_t len, uint8_t imm);
+
 /* fnv64_neon.c: requires nothing, every aarch64 has it */
 uint64_t pfs_fnv64_neon(uint64_t value, const uint8_t *data, size_t len, uint8_t imm);
 

@@ -101,7 +101,7 @@ def test_by_default_each_op_runs_on_its_best():
     assert report(force="  ")["active"] == found["active"]
 
 
-LADDER = ["avx512vnni", "avx512", "avx2", "sse42", "ssse3", "sse2", "arm64", "neon", "portable", "python"]
+LADDER = ["avx512gfni", "avx512vnni", "avx512", "avx2", "sse42", "ssse3", "sse2", "arm64", "neon", "portable", "python"]
 """Every name, best first."""
 
 
