@@ -119,6 +119,17 @@ def publishing_to(settings: Settings) -> Iterator[None]:
         _connect(before)
 
 
+@contextmanager
+def publishing_to_for_once(settings: Settings) -> Iterator[None]:
+    """The same for a system that is gone afterwards: no connection to it is left."""
+    with publishing_to(settings):
+        yield
+        backend: Any = app.backend
+        backend.result_consumer.stop()
+        backend.client.connection_pool.disconnect()
+    reset_pools()
+
+
 def reset_pools() -> None:
     """Close kombu's pools, which all applications of this process share; the project's own makes itself new ones."""
     pools.reset()

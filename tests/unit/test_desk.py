@@ -16,7 +16,7 @@ from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
 from hypothesis import given
-from support.system import publishing_to, reset_pools
+from support.system import publishing_to, publishing_to_for_once, reset_pools
 from support.untrusted import json_values, patient
 
 from packetfs_compute import worker
@@ -53,14 +53,10 @@ QUEUE = "packetfs.local"
 
 @pytest.fixture
 def desk(redis_settings: Settings) -> Iterator[Desk]:
-    with publishing_to(redis_settings):
+    with publishing_to_for_once(redis_settings):
         made = Desk(redis_settings)
         yield made
         made.close()
-        backend: Any = app.backend
-        backend.result_consumer.stop()
-        backend.client.connection_pool.disconnect()
-    reset_pools()
 
 
 @pytest.fixture

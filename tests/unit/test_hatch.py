@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from celery.app.task import Context
-from support.system import publishing_to, reset_pools
+from support.system import publishing_to_for_once
 
 from packetfs_compute.broker import outcome
 from packetfs_compute.broker.ledger import Ledger
@@ -34,12 +34,8 @@ RESULT = {"results": [{"op": "crc32c", "value": 7}], "job_id": "j", "attempts": 
 
 @pytest.fixture
 def settings(redis_settings: Settings) -> Iterator[Settings]:
-    with publishing_to(redis_settings):
+    with publishing_to_for_once(redis_settings):
         yield redis_settings
-        backend: Any = app.backend
-        backend.result_consumer.stop()
-        backend.client.connection_pool.disconnect()
-    reset_pools()
 
 
 @pytest.fixture

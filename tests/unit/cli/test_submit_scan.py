@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery.app.task import Context
 from support.processes import wait_until
-from support.system import publishing_to, reset_pools
+from support.system import publishing_to_for_once
 
 from packetfs_compute.broker.letters import read_body
 from packetfs_compute.broker.outcome import PROGRESS
@@ -30,12 +30,8 @@ Work = Callable[[str, Any], object]
 @pytest.fixture
 def settings(redis_settings: Settings) -> Iterator[Settings]:
     named = replace(redis_settings, redis_url=redis_settings.state_url)
-    with publishing_to(named):
+    with publishing_to_for_once(named):
         yield named
-        backend: Any = app.backend
-        backend.result_consumer.stop()
-        backend.client.connection_pool.disconnect()
-    reset_pools()
 
 
 @pytest.fixture
