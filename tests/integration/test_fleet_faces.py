@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.nginx import Nginx
-from support.ports import free_port
+from support.ports import free_port, free_ports_from
 from support.processes import alive, descendants, wait_until
 from support.system import CELERY, PACKETFS, RunningSystem, end_system, publishing_to, start_system
 
@@ -56,11 +56,13 @@ host = "127.0.0.1"
 usd_per_gb = 0.09
 provider = "here"
 """
+PLACES = CONFIG.count("[substrates.")
 
 
 @pytest.fixture(scope="module")
 def metrics_port() -> int:
-    return free_port()
+    """The first of them: every place's worker has its own, and then that of scans."""
+    return free_ports_from(PLACES + 1)
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +252,7 @@ def test_promtool_finds_no_fault_with_the_metrics(fleet: RunningSystem, metrics_
 
 def test_scans_are_counted(fleet: RunningSystem, metrics_port: int, url: str) -> None:
     scan.delay(url, [{"op": "crc32c"}], cache=False).get(timeout=30)
-    of_scans = metrics(metrics_port + CONFIG.count("[substrates."))  # after those of the places
+    of_scans = metrics(metrics_port + PLACES)  # after those of the places
     assert 'packetfs_scans_total{outcome="done"} 1.0' in of_scans
 
 
