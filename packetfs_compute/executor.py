@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from packetfs_compute import __version__, kernels
+from packetfs_compute import __version__, affinity, kernels
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import Internal, JobError, PacketFSError
 from packetfs_compute.names import MAX_RANGE_BYTES, MAX_TIMEOUT_MS, OPS, PROTOCOL
@@ -71,7 +71,7 @@ def _run(request: ComputeRequest, settings: Settings, started_s: float) -> dict[
     values = [op.identity for op in program.ops]
     read = _Meter()
     wanted = RangeRequest(program.data_url, program.offset, program.length, program.etag)
-    with open_source(wanted, deadline, settings) as stream:
+    with affinity.away(program.length), open_source(wanted, deadline, settings) as stream:
         read.fetch_s = time.perf_counter() - started_s
         for chunk in read.through(iter(stream)):
             values = plan.run(chunk, values)

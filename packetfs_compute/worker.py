@@ -21,9 +21,11 @@ from typing import Any, Final
 
 import redis
 from celery.app.task import Context
+from celery.concurrency.thread import TaskPool as Threads
 from celery.signals import celeryd_init, task_postrun, worker_process_shutdown, worker_ready, worker_shutdown
 from celery.worker import state
 
+from packetfs_compute import affinity
 from packetfs_compute.broker import errands
 from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.broker.transport import polled
@@ -237,6 +239,8 @@ def _begin(sender: Any = None, **_: Any) -> None:
             _endings.append(server.shutdown)
     queues = [queue for queue in sender.app.amqp.queues.consume_from if queue.startswith(QUEUE_PREFIX)]
     slots = {name: int(sender.pool.limit or 1) for queue in queues if (name := substrate_of_queue(queue, settings))}
+    if slots and settings.one_core and isinstance(sender.pool, Threads):
+        affinity.stay()
     if SCANS_QUEUE in queues:
         slots[SCANS] = int(sender.pool.limit or 1)
     if slots:

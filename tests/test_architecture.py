@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     "packetfs_compute": 0,
+    "packetfs_compute.affinity": 0,
     "packetfs_compute.deadline": 0,
     "packetfs_compute.errors": 0,
     "packetfs_compute.kernels": 0,

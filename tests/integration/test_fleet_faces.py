@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -216,6 +217,19 @@ class TestExplain:
         assert done.returncode == 0, done.stderr
         assert "what substrates declare" in done.stdout
         assert "$0.0966" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="it takes Linux and two cores")
+def test_the_threads_of_a_place_share_a_core_and_those_of_scans_do_not(fleet: RunningSystem, url: str) -> None:
+    def cores(name: str) -> set[frozenset[int]]:
+        pid = fleet.ready["pids"][name]  # type: ignore[index]
+        return {frozenset(os.sched_getaffinity(int(one.name))) for one in Path(f"/proc/{pid}/task").iterdir()}
+
+    for name in ("local", "dear"):
+        crc32c.delay(url, length=1000, policy={"substrates": [name]}).get(timeout=20)
+    for name in ("worker", "worker-dear"):  # for some milliseconds in two seconds, one of them may be run anywhere
+        wait_until(lambda name=name: len(cores(name)) == 1 and len(*cores(name)) == 1, f"{name} stays on a core")
+    assert cores("worker-scans") == {frozenset(os.sched_getaffinity(0))}
 
 
 def test_doctor_asks_every_endpoint(fleet: RunningSystem) -> None:

@@ -217,6 +217,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("flower_url", "http://127.0.0.1:5555/", "http://127.0.0.1:5555/"),
     ("gateway_proxies", "10.0.0.1/32,fd00::/8", (ipaddress.ip_network("10.0.0.1/32"), ipaddress.ip_network("fd00::/8"))),
     ("browsers_open", "1", True),
+    ("one_core", "0", False),
     ("browser_secret", SECRET, SECRET),
     ("signing_keys", f"old:{SECRET},new:[{SECRET}]", (f"old:{SECRET}", f"new:[{SECRET}]")),
     ("signing_keys", f'["k1:{SECRET}"]', (f"k1:{SECRET}",)),
