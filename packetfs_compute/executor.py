@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ __all__ = ["execute", "health"]
 _log = logging.getLogger(__name__)
 
 _PEAK: Final = re.compile(rb"^VmHWM:\s*([0-9]+) kB", re.MULTILINE)
+_AT_IMPORT: Final = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 _RSS_PER_MB: Final = 1 << 20 if sys.platform == "darwin" else 1 << 10
 """``ru_maxrss`` is in bytes on macOS and in KiB elsewhere (getrusage(2))."""
 
@@ -92,15 +94,16 @@ def _run(request: ComputeRequest, settings: Settings, started_s: float) -> dict[
 def _peak_memory_mb() -> int:
     """Return the most memory that this process has had resident.
 
-    Linux keeps ``ru_maxrss`` over fork and exec: in a small server that a large process started, it is that one's.
+    Linux keeps ``ru_maxrss`` over fork and exec: in a small server that a large process started, it is that one's. What has
+    grown since this module was imported is ours; else the slower ``/proc`` tells.
     """
-    try:
-        match = _PEAK.search(Path("/proc/self/status").read_bytes())
-    except OSError:
-        match = None
-    if match is not None:
-        return int(match[1]) >> 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _RSS_PER_MB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if peak <= _AT_IMPORT:
+        with suppress(OSError):
+            match = _PEAK.search(Path("/proc/self/status").read_bytes())
+            if match is not None:
+                return int(match[1]) >> 10
+    return peak // _RSS_PER_MB
 
 
 class _Meter:

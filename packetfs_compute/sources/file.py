@@ -125,11 +125,10 @@ def _path(url: str) -> str:
 def _locate(path: str, roots: tuple[Path, ...]) -> tuple[str, tuple[str, ...]]:
     """Return the root under which ``path`` lies, and the way from there, both without symbolic links."""
     with suppress(OSError, ValueError):
-        resolved = Path(os.path.realpath(path))
-        for root in roots:
-            real_root = Path(os.path.realpath(root))
-            if resolved.is_relative_to(real_root):
-                return str(real_root), resolved.relative_to(real_root).parts
+        resolved = os.path.realpath(path)
+        for real_root in map(os.path.realpath, roots):
+            if f"{resolved}/".startswith(f"{real_root.rstrip('/')}/"):
+                return real_root, tuple(filter(None, resolved[len(real_root) :].split("/")))
     hint = "PACKETFS_FILE_ROOTS lists the directories under which files may be read"
     raise ForbiddenSource("the path is not under a directory that is open to sources", {"field": _FIELD, "hint": hint})
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jsonschema import Draft202012Validator
 from support.misbehaving import Exchange, RawServer
 from support.untrusted import HUGE, json_values, nearly_requests, patient, python_values
 
-from packetfs_compute import executor
+from packetfs_compute import affinity, executor
 from packetfs_compute.cli.reference import reference
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.embedded.files import serve_file
@@ -23,6 +24,7 @@ from packetfs_compute.executor import execute
 from packetfs_compute.names import OPS_WITH_IMM
 from packetfs_compute.program import parse_program
 from packetfs_compute.settings import Settings
+from packetfs_compute.sources import open_source
 
 CONTRACT = Path(__file__).parents[2] / "remote" / "contract"
 RESPONSE = Draft202012Validator(json.loads((CONTRACT / "response.schema.json").read_text("utf-8")))
@@ -277,6 +279,41 @@ def test_and_a_request_that_is_nearly_right(settings: Settings, root: Path, requ
     answer = execute(request, settings)
     assert list(RESPONSE.iter_errors(answer)) == []
     assert answer["success"] or answer["error"]["type"] != "internal"
+
+
+@pytest.mark.parametrize("length", [None, 0, 1000])
+def test_the_thread_may_be_run_anywhere_from_opening_the_source_on(
+    settings: Settings, root: Path, monkeypatch: pytest.MonkeyPatch, length: int | None
+) -> None:
+    told: list[object] = []
+
+    @contextmanager
+    def away(byte_count: int | None) -> Iterator[None]:
+        told.append(byte_count)
+        yield
+        told.append("back")
+
+    def opened(*given: Any) -> Any:
+        told.append("open")
+        return open_source(*given)
+
+    monkeypatch.setattr(affinity, "away", away)
+    monkeypatch.setattr(executor, "open_source", opened)
+    assert run(settings, str(root / "object"), op="crc32c", length=length)["success"]
+    assert told == [length, "open", "back"]
+
+
+def test_memory_that_has_grown_is_seen(settings: Settings, root: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from packetfs_compute.executor import execute;"
+        "from packetfs_compute.settings import Settings;"
+        "request = {'program': {'data_url': sys.argv[1], 'op': 'crc32c'}};"
+        "settings = Settings(file_roots=(Path(sys.argv[1]).parent,));"
+        "before = execute(request, settings)['memoryUsedMb']; held = b'x' * (200 << 20);"
+        "print(execute(request, settings)['memoryUsedMb'] - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(root / "object")], capture_output=True, text=True)
+    assert 190 < int(done.stdout) < 210
 
 
 def test_memory_is_this_processs_own_not_that_of_whoever_started_it(tmp_path: Path) -> None:
