@@ -12,31 +12,27 @@ What the attempts before have done travels with the job as a :class:`Trail`. One
 import random
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+from packetfs_compute.attempt import outcome_of
 from packetfs_compute.cache import Known, ResultCache
 from packetfs_compute.deadline import Deadline
 from packetfs_compute.errors import (
-    AttemptTimeout,
     BrokerUnavailable,
     Cancelled,
     Internal,
     JobError,
     NoSubstrate,
-    TooLarge,
 )
 from packetfs_compute.fleet import Fleet, Leased
 from packetfs_compute.job import Job, wanted_for
-from packetfs_compute.names import MAX_TIMEOUT_MS
+from packetfs_compute.names import LOCAL, MAX_TIMEOUT_MS
 from packetfs_compute.program import Program
 from packetfs_compute.result import Attempt, JobResult, job_result
-from packetfs_compute.routing import Candidate, Capabilities, Decision, Outcome, Policy, Wanted, attempt_usd
+from packetfs_compute.routing import Candidate, Decision, Outcome, Policy, Wanted
 from packetfs_compute.routing.breaker import opened_at
-from packetfs_compute.routing.decide import UNKNOWN_BYTES
-from packetfs_compute.routing.egress import usd_per_byte
-from packetfs_compute.routing.estimate import surprise_of
 from packetfs_compute.routing.policy import unwanted
 from packetfs_compute.routing.recovery import Again, Failed, after_failure, attempt_budget_s, may_retry
 from packetfs_compute.settings import Settings
@@ -91,6 +87,10 @@ class Observer(Protocol):
 
     def finished(self, job: Job, substrate: str, error: JobError | None, course: Course) -> None:
         """The job has ended."""
+
+
+def _began() -> None:
+    """Tell of an attempt that was known to begin before."""
 
 
 def _to_nobody(leased: Leased, outcome: Outcome, now: float) -> bool:
@@ -187,13 +187,15 @@ class Dispatcher:
         course.decision = self.chooser.decide(wanted, job.policy, trail.failed_places())
         course.decided_at = self.wall()
         row, again = self._placed(job, course.decision, substrate_name)
-        if again is None:
+        at_once = substrate.capabilities.kind == LOCAL and substrate.capabilities.slots is None
+        if again is None and not at_once:
             again = self._slot(job, wanted, substrate_name, deadline)
         if again is not None:
             trail.moves += 1
             return again
         trail.queued_s = queued_s if trail.queued_s is None else trail.queued_s
-        answer = self._attempt(job, wanted, substrate, row, deadline)
+        with self._beginning(Leased(substrate_name, job.id)) if at_once else nullcontext(_began) as began:
+            answer = self._attempt(job, wanted, substrate, row, deadline, began)
         trust = substrate.capabilities.trust
         if self.cache is not None and job.policy.cache and trust != "any" and not isinstance(answer, Again):
             self.cache.keep(job.program, answer, substrate_name, sure=trust == "own")
@@ -263,7 +265,13 @@ class Dispatcher:
         return None
 
     def _attempt(
-        self, job: Job, wanted: Wanted, substrate: Substrate, row: Candidate | None, deadline: Deadline
+        self,
+        job: Job,
+        wanted: Wanted,
+        substrate: Substrate,
+        row: Candidate | None,
+        deadline: Deadline,
+        began: Callable[[], object],
     ) -> dict[str, Any] | Again:
         """Invoke, record, and return the answer or what follows; raise what the job ended with."""
         place, trail = substrate.capabilities, job.trail
@@ -272,10 +280,14 @@ class Dispatcher:
         others = self.chooser.decide(wanted, job.policy, {place.name, *trail.failed_places()})
         elsewhere = others.substrate is not None and not others.panic
         started = self.clock()
+        budget_s = 0.0
         try:
-            budget_s = attempt_budget_s(deadline.remaining_s(), expected_s, trail.failed, elsewhere)
             with self.hold(leased):
-                answer, error = self._invoke(job, substrate, budget_s)
+                try:
+                    budget_s = attempt_budget_s(deadline.remaining_s(), expected_s, trail.failed, elsewhere)
+                    answer, error = self._invoke(job, substrate, budget_s)
+                finally:
+                    began()
         except Cancelled as stopped:  # whatever the place has answered
             answer, error = {}, stopped
         except JobError:  # before the place was asked: the URL cannot be signed, the deadline has passed
@@ -284,7 +296,8 @@ class Dispatcher:
         seconds = round(self.clock() - started, 6)
         if error is not None:
             trail.failed.append(Failed(place.name, error.type, error.fault, not error.retryable))
-        outcome = self._outcome(place, wanted, answer, error, seconds, expected_s, budget_s)
+        jitter = 0.75 + 0.5 * self.random()
+        outcome = outcome_of(place, wanted, answer if error is None else error, seconds, expected_s, budget_s, jitter)
         again_here = error is not None and (error.fault == "source" or others.substrate is None)
         outcome = replace(outcome, wants_retry=again_here and error is not None and may_retry(error, trail.failed))
         granted, opened = self._record(leased, outcome)
@@ -304,38 +317,26 @@ class Dispatcher:
         trail.waited = again.substrate in trail.failed_places()
         return again
 
-    def _outcome(
-        self,
-        place: Capabilities,
-        wanted: Wanted,
-        answer: dict[str, Any],
-        error: JobError | None,
-        seconds: float,
-        expected_s: float,
-        budget_s: float,
-    ) -> Outcome:
-        """Return how an attempt ended, as the fleet learns it."""
-        byte_count = 0 if error is not None else int(answer["bytesProcessed"])
-        usd = attempt_usd(place.prices, place.memory_mb, byte_count, seconds)
-        if wanted.byte_count is None:  # the estimate was of a guess, and what was found may be a thousand times that
-            expected_s *= max(1.0, byte_count / UNKNOWN_BYTES)
-        return Outcome(
-            ok=error is None,
-            substrate_fault=error is not None and _blames(error, wanted, budget_s, expected_s),
-            byte_count=byte_count,
-            seconds=seconds,
-            surprise_s=surprise_of(expected_s, seconds) if error is None else 0.0,
-            cost_usd=usd + usd_per_byte(place, wanted.source) * byte_count,
-            retry_after_s=_retry_after_s(error),
-            jitter=0.75 + 0.5 * self.random(),
-        )
-
     def _begin(self, leased: Leased) -> bool:
         """Take a slot; a fleet whose store is away bounds nothing and stops nothing."""
         try:
             return self.fleet.begin(leased, self.wall())
         except BrokerUnavailable:
             return True
+
+    @contextmanager
+    def _beginning(self, leased: Leased) -> Iterator[Callable[[], object]]:
+        """Begin an attempt that needs no slot, without waiting: whether it began is asked at its end.
+
+        If the job was cancelled before, a short one has computed in vain; a long one is told by its lease.
+        """
+        with self.fleet.beginning(leased, self.wall()) as answer:
+
+            def began() -> None:
+                with suppress(BrokerUnavailable):
+                    answer()
+
+            yield began
 
     def _record(self, leased: Leased, outcome: Outcome) -> tuple[bool, bool]:
         """Record; return whether a retry is granted, and whether this opened the breaker.
@@ -357,19 +358,6 @@ class Dispatcher:
         timeout_ms = min(MAX_TIMEOUT_MS, max(1, int(budget_s * 1000)))
         answer = substrate.invoke(ComputeRequest(program, job.id, timeout_ms).to_wire())
         return answer, None if answer["success"] else error_from_wire(answer["error"])
-
-
-def _blames(error: JobError, wanted: Wanted, budget_s: float, expected_s: float) -> bool:
-    """Whether an attempt that ended with ``error`` says that its place is not well."""
-    if isinstance(error, AttemptTimeout):
-        # Not when it was given less time than it needs, nor when nobody knows how much it needs.
-        return wanted.byte_count is not None and budget_s >= attempt_budget_s(budget_s + 1, expected_s, (), True)
-    return error.fault == "substrate" and not isinstance(error, TooLarge)  # that was the job's size
-
-
-def _retry_after_s(error: JobError | None) -> float:
-    asked = error.details.get("retry_after_s") if error is not None and error.fault == "substrate" else None
-    return float(asked) if isinstance(asked, (int, float)) and asked > 0 else 0.0
 
 
 def _no_substrate(decision: Decision, settings: Settings) -> JobError:

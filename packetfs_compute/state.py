@@ -1,17 +1,20 @@
 """The Redis of shared state: how everything that keeps something there connects, and what its absence is called."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from packetfs_compute.errors import BrokerUnavailable
 from packetfs_compute.settings import Settings
 
-__all__ = ["SILENCE_S", "connect", "options", "translated"]
+__all__ = ["SILENCE_S", "connect", "options", "sent", "translated"]
 
 SILENCE_S: Final = 5.0
 """How long an answer is waited for."""
@@ -52,3 +55,35 @@ def translated(whose: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
         return wrapper
 
     return decorate
+
+
+@contextmanager
+def sent(client: Any, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Iterator[Callable[[], Any]]:
+    """Send a script and do not wait: calling what this gives returns its answer, or raises what running it raises.
+
+    It must be one that may be run twice: where the connection has died, or the server has forgotten it, it is run again when
+    its answer is asked for.
+    """
+    pool = client.connection_pool
+    connection: Any = None
+    unread = False
+
+    def answer() -> Any:
+        nonlocal unread
+        if unread:
+            unread = False
+            with suppress(redis.ConnectionError, redis.TimeoutError, NoScriptError):
+                return connection.read_response()
+        return script(keys, arguments)
+
+    try:
+        with suppress(redis.RedisError, OSError):  # running it will tell
+            connection = pool.get_connection()
+            connection.send_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            unread = True
+        yield answer
+    finally:
+        if connection is not None:
+            if unread:  # or the next to use it would take this answer for his
+                connection.disconnect()
+            pool.release(connection)

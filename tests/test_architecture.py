@@ -48,6 +48,7 @@ FLOORS = {
     "packetfs_compute.serving": 1,
     "packetfs_compute.sources": 1,
     "packetfs_compute.state": 1,
+    "packetfs_compute.attempt": 2,
     "packetfs_compute.cache": 2,
     "packetfs_compute.conform": 2,
     "packetfs_compute.fleet": 2,

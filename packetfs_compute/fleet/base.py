@@ -5,7 +5,8 @@ whose store does not answer raises :class:`~packetfs_compute.errors.BrokerUnavai
 do without it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -39,6 +40,12 @@ class Fleet(Protocol):
         """Take a slot of the substrate for the job; ``False`` when all that it declares are taken. Asking twice is fine.
 
         Raises :class:`~packetfs_compute.errors.Cancelled` for a job that nobody wants any more.
+        """
+
+    def beginning(self, leased: Leased, now: float) -> AbstractContextManager[Callable[[], bool]]:
+        """Begin without waiting for the answer: calling what it gives says, or raises, what :meth:`begin` would have.
+
+        For who begins his work meanwhile. Who never asks is not told.
         """
 
     def renew(self, leases: Iterable[Leased], now: float) -> frozenset[str]:

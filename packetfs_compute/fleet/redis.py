@@ -5,7 +5,8 @@ lease ends, ``…:consumers`` who consumes its queue and how much each runs at o
 Scripts stand in ``scripts/``, one file each, after ``health.lua`` or ``cancelled.lua``, which they share.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib import resources
 from typing import Any, Final
@@ -18,7 +19,7 @@ from packetfs_compute.names import JOB_STATE, LEDGER_LEASES, LEDGER_OPEN, fleet_
 from packetfs_compute.routing import Capabilities, Health, Member, Outcome, Snapshot
 from packetfs_compute.routing.breaker import Breaker
 from packetfs_compute.settings import Settings
-from packetfs_compute.state import connect, translated
+from packetfs_compute.state import connect, sent, translated
 
 __all__ = ["RedisFleet", "open_fleet"]
 
@@ -73,11 +74,17 @@ class RedisFleet:
     @_translated
     def begin(self, leased: Leased, now: float) -> bool:
         """Take a slot."""
+        return _taken(self._begin(*self._to_begin(leased, now)))
+
+    @contextmanager
+    def beginning(self, leased: Leased, now: float) -> Iterator[Callable[[], bool]]:
+        """Take a slot, and read the answer when it is asked for."""
+        with sent(self._client, self._begin, *self._to_begin(leased, now)) as answer:
+            yield _translated(lambda: _taken(answer()))
+
+    def _to_begin(self, leased: Leased, now: float) -> tuple[list[str], list[Any]]:
         keys = [fleet_key(leased.substrate, "leases"), LEDGER_LEASES, JOB_STATE + leased.job_id, LEDGER_OPEN]
-        taken = int(self._begin(keys, [now, LEASE_S, leased.job_id, self._slots[leased.substrate]]))
-        if taken < 0:
-            raise Cancelled("the job was cancelled before this attempt")
-        return taken > 0
+        return keys, [now, LEASE_S, leased.job_id, self._slots[leased.substrate]]
 
     @_translated
     def renew(self, leases: Iterable[Leased], now: float) -> frozenset[str]:
@@ -138,6 +145,12 @@ class RedisFleet:
 def _lua(*names: str) -> str:
     folder = resources.files("packetfs_compute.fleet") / "scripts"
     return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names)
+
+
+def _taken(answer: int) -> bool:
+    if answer < 0:
+        raise Cancelled("the job was cancelled before this attempt")
+    return answer > 0
 
 
 def _ended(leased: Leased, outcome: Outcome, now: float) -> tuple[list[str], list[Any]]:

@@ -5,7 +5,8 @@ fleet is compared with in the tests.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from packetfs_compute.errors import Cancelled
@@ -52,6 +53,13 @@ class StubFleet:
                 return False
             held[leased.job_id] = now + LEASE_S
             return True
+
+    @contextmanager
+    def beginning(self, leased: Leased, now: float) -> Iterator[Callable[[], bool]]:
+        """Take a slot at once, and tell it later."""
+        with suppress(Cancelled):
+            self.begin(leased, now)
+        yield lambda: self.begin(leased, now)
 
     def renew(self, leases: Iterable[Leased], now: float) -> frozenset[str]:
         """Keep leases alive."""

@@ -7,12 +7,14 @@ each other, over random histories.
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.processes import wait_until
 
 from packetfs_compute.errors import BrokerUnavailable, Cancelled
 from packetfs_compute.fleet import LEASE_S, Fleet, Leased, StubFleet
@@ -193,6 +195,75 @@ class TestLeases:
         assert health(fleet).in_flight == 0
 
 
+def evalsha_calls(client: "redis.Redis[bytes]") -> int:
+    return int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+
+class TestBeginning:
+    def test_the_answer_comes_when_it_is_asked_for(self, fleet: Fleet) -> None:
+        for n in range(4):
+            with fleet.beginning(Leased("fly", f"j{n}"), NOW) as answer:
+                assert answer() is (n < 3)
+                assert answer() is (n < 3), "asking twice is fine"
+        assert health(fleet).in_flight == 3
+
+    def test_who_does_not_ask_has_begun_all_the_same(self, fleet: Fleet) -> None:
+        for n in range(3):
+            with fleet.beginning(Leased("fly", f"j{n}"), NOW):
+                pass
+        wait_until(lambda: health(fleet).in_flight == 3, "they have begun")
+        assert not fleet.begin(Leased("fly", "j4"), NOW), "it gets its own answer"
+        fleet.record(Leased("fly", "j0"), GOOD, NOW)
+        assert fleet.begin(Leased("fly", "j4"), NOW)
+
+    def test_what_was_cancelled_says_so_to_who_asks(self, fleet: Fleet) -> None:
+        cancel(fleet, "j1")
+        with fleet.beginning(Leased("fly", "j1"), NOW) as answer, pytest.raises(Cancelled):
+            answer()
+        with fleet.beginning(Leased("fly", "j1"), NOW):
+            pass
+        assert health(fleet) == Health()
+
+    def test_it_is_one_command_on_a_connection_that_is_kept(
+        self, redis_settings: Settings, redis_client: "redis.Redis[bytes]"
+    ) -> None:
+        fleet = open_fleet(redis_settings, PLACES)
+        assert fleet.begin(Leased("local", "j0"), NOW)
+        commands, connection = evalsha_calls(redis_client), fleet._client.client_id()
+        with fleet.beginning(Leased("local", "j1"), NOW) as answer:
+            assert answer()
+            assert evalsha_calls(redis_client) == commands + 1
+            assert answer()
+        assert evalsha_calls(redis_client) == commands + 2
+        assert fleet._client.client_id() == connection
+
+    def test_an_answer_that_nobody_has_read_is_not_the_next_ones(
+        self, redis_settings: Settings, redis_client: "redis.Redis[bytes]"
+    ) -> None:
+        fleet = open_fleet(redis_settings, PLACES)
+        assert all(fleet.begin(Leased("fly", f"j{n}"), NOW) for n in range(3))
+        redis_client.client_pause(100, all=False)
+        with fleet.beginning(Leased("fly", "j1"), NOW):
+            pass
+        assert not fleet.begin(Leased("fly", "j4"), NOW)
+
+    def test_it_is_done_again_where_the_answer_is_lost(
+        self, redis_settings: Settings, redis_client: "redis.Redis[bytes]"
+    ) -> None:
+        fleet = open_fleet(redis_settings, PLACES)
+        assert fleet.begin(Leased("local", "j0"), NOW)
+        connection = fleet._client.client_id()
+        redis_client.client_pause(100, all=False)
+        with fleet.beginning(Leased("local", "j1"), NOW) as answer:
+            redis_client.client_kill_filter(_id=str(connection))
+            assert answer()
+        redis_client.script_flush()
+        with fleet.beginning(Leased("local", "j2"), NOW) as answer:
+            assert answer()
+        assert health(fleet, "local").in_flight == 3
+        assert not fleet._client.connection_pool._in_use_connections, "each gives its connection back"
+
+
 class TestCancelled:
     def test_no_attempt_of_it_begins(self, fleet: Fleet) -> None:
         cancel(fleet, "j1")
@@ -283,9 +354,15 @@ def test_the_queues_depth_is_read(redis_settings: Settings, redis_client: "redis
 
 def test_a_store_that_is_gone_has_a_name() -> None:
     fleet = open_fleet(Settings(redis_url="redis://127.0.0.1:1"), PLACES)
+
+    def ask(beginning: AbstractContextManager[Callable[[], bool]]) -> None:
+        with beginning as answer:
+            answer()
+
     calls: list[Callable[[], object]] = [
         lambda: fleet.snapshot(NOW),
         lambda: fleet.begin(Leased("fly", "j"), NOW),
+        lambda: ask(fleet.beginning(Leased("fly", "j"), NOW)),
         lambda: fleet.record(Leased("fly", "j"), GOOD, NOW),
         lambda: fleet.renew([Leased("fly", "j")], NOW),
         lambda: fleet.probed("fly", True, NOW),

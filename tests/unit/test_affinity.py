@@ -104,6 +104,10 @@ def test_who_is_away_is_left_alone_when_the_others_settle() -> None:
         end.set()
         back.wait()
         assert len(where(one.native_id)) == 1
+        for core in every:
+            affinity._core_of = lambda thread, core=core: core
+            affinity._homes[0].settle()
+            assert where(one.native_id) == {core}
         end_of_all.set()
     """)
 
@@ -125,7 +129,24 @@ def test_threads_follow_the_caller_to_another_core() -> None:
         affinity._core_of = lambda thread: max(every) + 1  # not ours: it may have been, when it was last run
         affinity._homes[0].settle()
         assert where(other.native_id) == {max(every)}
+        with away(None):
+            pass
+        assert where() == {max(every)}
         end.set()
+    """)
+
+
+def test_the_caller_is_let_go_before_it_is_asked_where_it_is() -> None:
+    passes("""
+        from packetfs_compute import affinity
+
+        stay()
+        until(lambda: len(where()) == 1)
+        seen = []
+        affinity.time = type("Time", (), {"sleep": lambda seconds: seen.append((seconds, where()))})
+        affinity._homes[0].settle()
+        assert (affinity._LET_GO_S, every) in seen
+        assert len(where()) == 1
     """)
 
 

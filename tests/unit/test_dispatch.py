@@ -5,7 +5,7 @@ The places are scripted; the fleet, the choice among them and all arithmetic are
 
 import ipaddress
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -688,6 +688,88 @@ class TestSlots:
         assert here.fleet.begin(Leased("a", "j1"), here.clocks.wall())
         assert here.dispatcher.run_here(here.job(), "a")["substrate"] == "a"
         assert here.clocks.slept == []
+
+
+class TestNoSlotToWaitFor:
+    """A local place that declares no slots: its attempt begins while the fleet is told."""
+
+    @staticmethod
+    def telling(here: World, told: list[str], answer: JobError | None = None) -> Dispatcher:
+        """A dispatcher that notes what it asks of the fleet and of the place ``a``."""
+
+        class Telling(StubFleet):
+            @contextmanager
+            def beginning(self, leased: Leased, now: float) -> Iterator[Callable[[], bool]]:
+                told.append("begin")
+
+                def asked() -> bool:
+                    told.append("begun?")
+                    if answer is not None:
+                        raise answer
+                    return real()
+
+                with super().beginning(leased, now) as real:
+                    yield asked
+
+            def record(self, leased: Leased, outcome: Outcome, now: float) -> tuple[Health, bool]:
+                told.append("record")
+                return super().record(leased, outcome, now)
+
+        place = here.places["a"]
+        invoke = place.invoke
+        place.invoke = lambda request: told.append("invoke") or invoke(request)  # type: ignore[method-assign, func-returns-value]
+        here.fleet = Telling(here.fleet.places)
+        return here.another(here.fleet)
+
+    def test_it_is_asked_for_after_the_attempt_and_before_its_end_is_told(self, world: Make) -> None:
+        here: World = world(a={"kind": "local"})
+        told: list[str] = []
+        assert self.telling(here, told).run_here(here.job(), "a")["substrate"] == "a"
+        assert told == ["begin", "invoke", "begun?", "record"]
+        assert here.health("a").in_flight == 0
+
+    @pytest.mark.parametrize("facts", [{"kind": "local", "slots": 1}, {"kind": "stub"}])
+    def test_where_there_is_or_it_may_cost_money_the_answer_is_awaited(self, world: Make, facts: Any) -> None:
+        here: World = world(a=facts)
+        told: list[str] = []
+        dispatcher = self.telling(here, told)
+        assert dispatcher.run_here(here.job(), "a")["substrate"] == "a"
+        assert told == ["invoke", "record"]
+        here.fleet.cancelled.add("j1")
+        with pytest.raises(Cancelled):
+            dispatcher.run_here(here.job(), "a")
+        assert told == ["invoke", "record"], "nothing is computed in vain"
+
+    def test_what_was_cancelled_before_ends_so_whatever_was_computed(self, world: Make) -> None:
+        here: World = world(scripts={"a": [DONE], "b": [DONE]}, a={"kind": "local"})
+        here.fleet.cancelled.add("j1")
+        with pytest.raises(Cancelled):
+            here.dispatcher.run_here(here.job(), "a")
+        assert here.health("a").in_flight == 0
+        assert here.health("a").failures == 0
+        assert here.requests("b") == []
+        assert here.watcher.told == [("attempt", "j1", "a", False), ("finished", "j1", "a", "Cancelled")]
+
+    def test_what_ends_before_the_place_is_asked_gives_back_what_was_taken(
+        self, world: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(url: str, settings: Settings) -> str:
+            raise ForbiddenSource("no credentials")
+
+        here: World = world(a={"kind": "local"})
+        told: list[str] = []
+        monkeypatch.setattr(dispatch, "presign", refuse)
+        with pytest.raises(ForbiddenSource):
+            self.telling(here, told).run_here(here.job(), "a")
+        assert told == ["begin", "begun?", "record"], "a lease that is given back must be there"
+        assert here.health("a").in_flight == 0
+
+    def test_a_store_that_is_gone_stops_nothing(self, world: Make) -> None:
+        here: World = world(a={"kind": "local"})
+        told: list[str] = []
+        dispatcher = self.telling(here, told, BrokerUnavailable("it is away"))
+        assert dispatcher.run_here(here.job(), "a")["substrate"] == "a"
+        assert told == ["begin", "invoke", "begun?", "record"]
 
 
 class Away:
