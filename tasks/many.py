@@ -19,15 +19,16 @@ from packetfs_compute.broker.results import ResultBackend
 from packetfs_compute.celery import broker_errors
 from packetfs_compute.errors import BadProgram, JobError
 from packetfs_compute.job import Job, accept_job
-from packetfs_compute.names import MAX_INTEGER, MAX_PRIORITY, MAX_RANGE_BYTES, OPS, TASK_PREFIX
-from packetfs_compute.program import Program
+from packetfs_compute.names import MAX_PRIORITY, OPS, TASK_PREFIX
+from packetfs_compute.program import BYTES_FIELDS, reparsed
 from packetfs_compute.publish import publication
 from packetfs_compute.validation import integer, require_object
 from tasks.base import JobTask, unavailable
 
 __all__ = ["submit_many"]
 
-_BATCH: Final = 500
+_BATCH: Final = 250
+"""One run of the ledger's script: it is made ready while the server works on the one before, and fits a socket's buffer."""
 _MAX_BATCH: Final = 10_000
 _WAIT_S: Final = 0.5
 """How long a job may wait for others to go with it."""
@@ -36,7 +37,6 @@ _VARIANT: Final = "89ab"
 _ID_DIGITS: Final = 32
 _IDS_AT_ONCE: Final = 64
 """Of the system's random bytes: to ask for them takes longer than to have them."""
-_RANGE: Final = frozenset({"offset", "length"})
 
 _Checked = tuple[Job, Mapping[str, Any]] | JobError
 
@@ -112,31 +112,32 @@ def _submitted(
 
 
 class _Checker:
-    """Makes jobs of calls. What all calls have in common is checked once where only the range differs, as it mostly does."""
+    """Makes jobs of calls. What all have is checked once where they differ in their bytes alone, as they mostly do."""
 
     def __init__(self, task: JobTask, common: Mapping[str, Any]) -> None:
         op = task.name.removeprefix(TASK_PREFIX)
         self._fixed = {"op": op} if op in OPS else {}
         self._names = frozenset(inspect.signature(task.run).parameters)
         self._common = dict(common)
-        self._shared = self._job("", {}, 0.0)
+        self._one_object = "data_url" in common
+        self._shared = self._job("", {} if self._one_object else {"data_url": "of each call"}, 0.0)
 
     def check(self, job_id: str, call: object, now: float) -> _Checked:
         """Return the job of a call, and its task's arguments; or the error that names what is wrong with it."""
         shared = self._shared
         try:
-            if not isinstance(call, Mapping) or isinstance(shared, JobError) or not _RANGE.issuperset(call):
+            if (
+                not isinstance(call, Mapping)
+                or isinstance(shared, JobError)
+                or not BYTES_FIELDS.issuperset(call)
+                or not (self._one_object or "data_url" in call)
+            ):
                 return self._job(job_id, require_object(call, "arguments", self._names), now)
-            job, _ = shared
-            offset, length = call.get("offset", job.program.offset), call.get("length", job.program.length)
-            offset = 0 if offset is None else integer(offset, "program.offset", 0, MAX_INTEGER)
-            if length is not None:
-                length = integer(length, "program.length", 0, MAX_RANGE_BYTES)
+            program = reparsed(shared[0].program, call)
         except JobError as error:
             error.details["job_id"] = job_id
             return error
-        program = Program(job.program.data_url, job.program.ops, offset, length, job.program.etag)
-        return Job(job_id, program, job.policy, now), {**self._common, **call}
+        return Job(job_id, program, shared[0].policy, now), {**self._common, **call}
 
     def _job(self, job_id: str, call: Mapping[str, Any], now: float) -> _Checked:
         arguments = {**self._common, **call}
@@ -145,6 +146,7 @@ class _Checker:
             policy = raw.pop("policy", None)
             return accept_job(job_id, raw, policy, now), arguments
         except JobError as error:
+            error.details["job_id"] = job_id
             return error
 
 

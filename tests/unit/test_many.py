@@ -10,17 +10,20 @@ from typing import Any
 import pytest
 import redis
 from celery.result import EagerResult
+from hypothesis import given
+from hypothesis import strategies as st
 from support.system import publishing_to, reset_pools
 
 from packetfs_compute.broker.ledger import MOST_AT_ONCE
 from packetfs_compute.broker.letters import read_body
 from packetfs_compute.broker.messages import defect
 from packetfs_compute.celery import app
-from packetfs_compute.errors import BadPolicy, BadProgram, BrokerUnavailable
+from packetfs_compute.errors import BadPolicy, BadProgram, BrokerUnavailable, JobError
 from packetfs_compute.names import LEDGER_JOBS, LEDGER_OPEN
 from packetfs_compute.places import SubstrateSpec
 from packetfs_compute.settings import Settings
 from tasks import counteq, crc32c, program, submit_many, sweep
+from tasks.many import _Checker
 
 URL = "https://host/object"
 QUEUE = "packetfs.local"
@@ -155,6 +158,32 @@ class TestCalls:
     def test_none(self, client: Any) -> None:
         assert list(submit_many(crc32c, [], data_url=URL)) == []
         assert client.dbsize() == 0
+
+
+_bytes = st.fixed_dictionaries(
+    {},
+    optional={
+        "data_url": st.sampled_from(["https://host/other", "", None, 7, "u" * 9000]),
+        "offset": st.sampled_from([0, 5, 5.0, None, -1, "1", True, 1 << 60]),
+        "length": st.sampled_from([0, 9, None, -1, 2.5, 1 << 60]),
+        "imm": st.sampled_from([9, None, 256]),
+        "lenght": st.just(4),
+    },
+)
+
+
+@given(common=_bytes, call=_bytes)
+def test_what_all_have_is_checked_once_and_each_as_if_it_were_alone(
+    common: dict[str, Any], call: dict[str, Any]
+) -> None:
+    def told(job: Any) -> object:
+        if isinstance(job, JobError):
+            return type(job), job.message, job.details.get("field"), job.details.get("job_id")
+        return job
+
+    together = _Checker(counteq, {"imm": 1, **common}).check("j1", call, 5.0)
+    alone = _Checker(counteq, {}).check("j1", {"imm": 1, **common, **call}, 5.0)
+    assert told(together) == told(alone)
 
 
 class TestRefusals:
