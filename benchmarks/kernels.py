@@ -104,7 +104,7 @@ def standard_library() -> Iterator[Candidate]:
 
 
 def reads_in_c() -> Iterator[Candidate]:
-    """Yield loops of loads for each width that this CPU has, in one part and in four; none where there is no compiler."""
+    """Yield loops of loads for each width here, in one part, four, and four with prefetches; none without a compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         return
@@ -116,14 +116,14 @@ def reads_in_c() -> Iterator[Candidate]:
     for width in (16, 32, 64):
         if width <= loaded.widest():
             read = getattr(loaded, f"read_{width}")
-            read.argtypes = (ctypes.c_char_p, *[ctypes.c_size_t] * 3)
-            for parts in (1, 4):
-                label = f"C, {width} bytes a load" + (", four parts" if parts > 1 else "")
-                yield Candidate("read", label, "read", partial(bind_read, read, parts), in_passes=True)
+            read.argtypes = (ctypes.c_char_p, *[ctypes.c_size_t] * 4)
+            for parts, ahead, label in ((1, 0, ""), (4, 0, ", four parts"), (4, 1024, ", four parts prefetched")):
+                make = partial(bind_read, read, parts, ahead)
+                yield Candidate("read", f"C, {width} bytes a load{label}", "read", make, in_passes=True)
 
 
-def bind_read(read: Callable[..., object], parts: int, data: bytes) -> Callable[[], object]:
-    return partial(read, data, len(data), max(1, READ_AT_LEAST // len(data)), parts)
+def bind_read(read: Callable[..., object], parts: int, ahead: int, data: bytes) -> Callable[[], object]:
+    return partial(read, data, len(data), max(1, READ_AT_LEAST // len(data)), parts, ahead)
 
 
 def copy(data: bytes) -> Callable[[], object]:

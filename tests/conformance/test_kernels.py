@@ -72,6 +72,16 @@ def run_prefixes(op: str, byte: int, imm: int) -> dict[int, int]:
     return prefixes(op, bytes([byte]) * LENGTHS[-1], imm, None, LENGTHS)
 
 
+@cache
+def past_the_caches() -> memoryview:
+    return memoryview(noise(1 << 16) * 515)[7:-77]  # at no alignment, and a multiple of nothing
+
+
+@cache
+def portably(op: str, length: int) -> int:
+    return Kernel(op, "portable")(past_the_caches()[:length], 0x0A)
+
+
 @every_kernel
 def test_published_and_hand_made_vectors(kernel):
     cases = [("crc32c", 0, *case) for case in CRC32C_VECTORS] + [("fnv64", 0, *case) for case in FNV64_VECTORS]
@@ -130,11 +140,10 @@ def test_any_running_value_before_many_chunks(kernel):
 
 @every_kernel_in_c
 def test_past_the_caches(kernel):
-    """Where a kernel may go another way over memory."""
-    data = memoryview(noise(1 << 16) * 67)[:-77]
-    portable = Kernel(kernel.op, "portable")
-    for length in (4 << 20, (4 << 20) + 1, len(data)):
-        assert kernel(data[:length], 0x0A) == portable(data[:length], 0x0A)
+    """Where a kernel may go another way over memory: from 4, 16 and 32 MiB."""
+    data = past_the_caches()
+    for length in (4 << 20, (4 << 20) + 1, (16 << 20) + 1, len(data)):
+        assert kernel(data[:length], 0x0A) == portably(kernel.op, length), length
 
 
 @every_kernel

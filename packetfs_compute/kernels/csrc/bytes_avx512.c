@@ -18,6 +18,12 @@
 #define MAX_TURNS 255
 /* Where the data come from memory rather than a cache, four parts side by side are read up to 1.4 times as fast as one. */
 #define FAR_FROM ((size_t)4 << 20)
+/* Beyond the third-level cache too, each line is asked for so many bytes ahead of itself, into the second-level one, where the
+ * CPU foresees nothing of the next page of 4 KiB. Measured on Zen 4: xor is 1.1 to 1.2 times as fast by it, add and counteq
+ * 1.03 to 1.07; half as far gains less, and with twice as far and more those two lose up to a sixth. Of what is in the
+ * third-level cache it would cost a fifth. */
+#define COLD_FROM ((size_t)32 << 20)
+#define AHEAD 1024
 
 /* What add and counteq have summed up is in eight 64-bit lanes; what xor has folded is the whole vector. */
 AVX512 static inline __m512i absorb(enum pfs_op op, __m512i sum, __m512i data, __m512i imm, __mmask64 lanes)
@@ -51,8 +57,10 @@ AVX512 static inline __m512i some(enum pfs_op op, __m512i total, const uint8_t *
     return flush(op, total, absorb(op, _mm512_setzero_si512(), _mm512_maskz_loadu_epi8(lanes, data), imm, lanes));
 }
 
-/* So many turns: each accumulator takes a vector, and they are `gap` apart: neighbours, or each in a part of its own. */
-AVX512 static inline __m512i turns(enum pfs_op op, __m512i total, const uint8_t *data, size_t count, size_t gap, __m512i imm)
+/* So many turns: each accumulator takes a vector, and they are `gap` apart: neighbours, or each in a part of its own, where
+ * what comes `ahead` bytes later may be prefetched. That may be beyond the data: a prefetch reads nothing. */
+AVX512 static inline __m512i turns(enum pfs_op op, __m512i total, const uint8_t *data, size_t count, size_t gap,
+                                   size_t ahead, __m512i imm)
 {
     const size_t step = gap == VECTOR ? TURN : VECTOR;
     while (count) {
@@ -61,8 +69,11 @@ AVX512 static inline __m512i turns(enum pfs_op op, __m512i total, const uint8_t 
         for (int k = 0; k < ACCUMULATORS; k++)
             sums[k] = _mm512_setzero_si512();
         for (size_t i = 0; i < now; i++, data += step)
-            for (int k = 0; k < ACCUMULATORS; k++)
+            for (int k = 0; k < ACCUMULATORS; k++) {
+                if (ahead)
+                    _mm_prefetch((const char *)((uintptr_t)data + gap * k + ahead), _MM_HINT_T1);
                 sums[k] = absorb(op, sums[k], _mm512_loadu_si512(data + gap * k), imm, UINT64_MAX);
+            }
         for (int k = 0; k < ACCUMULATORS; k++)
             total = flush(op, total, sums[k]);
         count -= now;
@@ -82,11 +93,12 @@ AVX512 static inline __m512i walk(enum pfs_op op, const uint8_t *data, size_t le
     }
     if (len >= FAR_FROM) {
         size_t part = len / TURN * VECTOR;
-        total = turns(op, total, data, part / VECTOR, part, imm);
+        total = len < COLD_FROM ? turns(op, total, data, part / VECTOR, part, 0, imm)
+                                : turns(op, total, data, part / VECTOR, part, AHEAD, imm);
         data += ACCUMULATORS * part;
         len -= ACCUMULATORS * part;
     }
-    total = turns(op, total, data, len / TURN, VECTOR, imm);
+    total = turns(op, total, data, len / TURN, VECTOR, 0, imm);
     data += len - len % TURN;
     len %= TURN;
     for (; len >= VECTOR; data += VECTOR, len -= VECTOR)

@@ -24,7 +24,7 @@ TARGET static inline __m128i lanes_added(__m256i v)
 #define LONG {65, 0x3b9b9a4f, 0xf7ac8f1f, 0xca110698, 0x22c3799f}
 #define SHORT {17, 0x82f89c77, 0xf48642e9, 0xdd66cbbb, 0x6b749fb2}
 /* Beyond, where memory is the bound, folding alone reads in order, which it feeds faster than a block's four streams. */
-#define BLOCKS_UP_TO ((size_t)4 << 20)
+#define BLOCKS_UP_TO ((size_t)32 << 20)
 
 #include "crc32c_fold.h"
 

@@ -24,8 +24,8 @@ TARGET static inline __m128i lanes_added(__m512i v)
 #define AHEAD PAIR(0xe9a5d8be, 0x1426a815)
 #define LONG {65, 0x7f1291d5, 0x005bb964, 0x359674f7, 0x9ef68d35}
 #define SHORT {25, 0x844b5904, 0x00bcf5f6, 0x86d8e4d2, 0x271d9844}
-/* Beyond, where memory is the bound, four parts: see below. */
-#define BLOCKS_UP_TO ((size_t)4 << 20)
+/* Beyond, where memory is the bound, four parts: see below. From 4 to 12 MiB blocks are up to 1.2 times as fast as those. */
+#define BLOCKS_UP_TO ((size_t)16 << 20)
 
 #include "crc32c_fold.h"
 

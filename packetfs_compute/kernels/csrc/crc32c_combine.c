@@ -25,29 +25,28 @@ const uint32_t pfs_crc32c_x8n[8][16] = {
      0x00800000, 0x00400000, 0x00200000, 0x00100000, 0x00080000, 0x00040000, 0x00020000, 0x00010000},
 };
 
-/* [n] = n(x) * x^32 mod P, bit 3 of n its x^0: what four bits shifted out at the end come back as. */
-static const uint32_t OVERFLOWN[16] = {
-    0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
-    0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75
-};
-
-static inline uint64_t bit(uint32_t word, int n)
-{
-    return 0 - (uint64_t)(word >> n & 1);
-}
-
-/* a * b mod P, four bits of b at a time from its x^0 (bit 31) up, while a is multiplied by x^4 each time. The sum is kept
- * three powers longer than it may be, and reduced at the end. Without branches: a CRC's bits cannot be predicted. */
-uint32_t pfs_crc32c_multiply(uint32_t a, uint32_t b)
+/* a * b: a carry-less multiplication by those with carry. Of each operand every fourth bit is left, so that the products' sums
+ * of at most eight bits stay in four, of which the lowest is the XOR (Thomas Pornin's way, in BearSSL's GHASH). Which bits of
+ * a and b meet in bit 4n + k of the product: those of i and k - i mod 4. */
+static inline uint64_t product(uint32_t a, uint32_t b)
 {
     uint64_t sum = 0;
-    for (int i = 28; i >= 0; i -= 4) {
-        uint64_t long_a = (uint64_t)a << 32;
-        sum ^= (long_a & bit(b, i + 3)) ^ (long_a >> 1 & bit(b, i + 2)) ^ (long_a >> 2 & bit(b, i + 1)) ^
-               (long_a >> 3 & bit(b, i));
-        a = a >> 4 ^ OVERFLOWN[a & 15];
+    for (int k = 0; k < 4; k++) {
+        uint64_t sums = 0;
+        for (int i = 0; i < 4; i++)
+            sums ^= (uint64_t)(a & UINT32_C(0x11111111) << i) * (b & UINT32_C(0x11111111) << ((k - i) & 3));
+        sum |= sums & UINT64_C(0x1111111111111111) << k;
     }
-    return (uint32_t)(sum >> 32) ^ OVERFLOWN[sum >> 28 & 15];
+    return sum;
+}
+
+/* a * b mod P. The product's x^0 stands in bit 62; moved to bit 63, its upper half is done, and the lower one is what a CRC
+ * makes of four bytes. Without branches: a CRC's bits cannot be predicted. */
+uint32_t pfs_crc32c_multiply(uint32_t a, uint32_t b)
+{
+    uint64_t word = product(a, b) << 1;
+    return (uint32_t)(word >> 32) ^ pfs_crc32c_table[3][word & 255] ^ pfs_crc32c_table[2][word >> 8 & 255] ^
+           pfs_crc32c_table[1][word >> 16 & 255] ^ pfs_crc32c_table[0][word >> 24 & 255];
 }
 
 uint32_t pfs_crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b)

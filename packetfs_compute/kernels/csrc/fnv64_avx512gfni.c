@@ -146,7 +146,7 @@ FNV_WITHIN void fnv64_add(vec sums[2][4], const uint8_t *data, vec line, int c, 
 {
     vec u = FNV_BYTES(line), l = V_XOR(u, V_LOAD(data + 64 * (8 * a + c)));
     vec low = V_DIFF_LOW(u, l), high = V_DIFF_HIGH(u, l);
-    uintptr_t ahead = (uintptr_t)data + 2 * FNV_CHUNK + FNV_AHEAD;
+    uintptr_t ahead = (uintptr_t)data + FNV_AHEAD;
     FNV_AFTER(ahead, u);
     FNV_PREFETCH(ahead + 64 * (8 * c + a));
     FNV_EACH(d, 4) {

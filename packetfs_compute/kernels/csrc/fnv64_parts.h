@@ -4,9 +4,10 @@
 
 /* Bytes that are hashed together: 64 vectors. */
 #define FNV_CHUNK (1024 * FNV_LANES)
-/* How many bytes ahead of a chunk memory is fetched: with less it comes too late. It may be beyond the input, where
- * pfs_fused's next block stands, of which this kernel has all the time to fetch it; a prefetch reads nothing. */
-#define FNV_AHEAD 12288
+/* How many bytes ahead of a chunk whose products are added up memory is fetched: with less it comes too late, with more it is
+ * slower as well, in cache too. It may be beyond the input, where pfs_fused's next block stands, of which this kernel has all
+ * the time to fetch it; a prefetch reads nothing. */
+#define FNV_AHEAD (3 * FNV_CHUNK)
 
 #if defined(__clang__)
 #define FNV_UNROLL _Pragma("clang loop unroll(full)")

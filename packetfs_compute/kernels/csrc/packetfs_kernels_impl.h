@@ -90,6 +90,7 @@ uint32_t pfs_features_of(uint32_t ecx1, uint32_t ebx7, uint32_t ecx7, uint64_t s
 /* crc32c_combine.c: polynomials mod P over GF(2), bit-reflected: bit 31 is the coefficient of x^0. */
 #define PFS_CRC32C_POLY UINT32_C(0x82f63b78)
 uint32_t pfs_crc32c_multiply(uint32_t a, uint32_t b);
+extern const uint32_t pfs_crc32c_table[8][256]; /* portable.c: [s][n] is the register after byte n and s zero bytes */
 extern const uint32_t pfs_crc32c_x8n[8][16]; /* [j][i] = x^(8 * i * 16^j) mod P: i * 16^j zero bytes more */
 
 /* A number of bytes with the same x^(8n), of at most 31 bits: P is (x + 1) times a primitive polynomial of degree 31, so

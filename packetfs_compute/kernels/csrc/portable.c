@@ -105,7 +105,7 @@ uint64_t pfs_fnv64_portable(uint64_t value, const uint8_t *data, size_t len, uin
 
 /* CRC-32C eight bytes at a time ("slicing by 8": Kounavis and Berry, 2008).
  *
- * TABLE[s][n] is the register after byte n and s zero bytes: n(x) * x^(32 + 8s) mod P. That is linear in n, so each row
+ * pfs_crc32c_table[s][n] is the register after byte n and s zero bytes: n(x) * x^(32 + 8s) mod P. That is linear in n, so each row
  * is spanned by eight powers of x, x^(32 + 8s) for bit 7 of n up to x^(39 + 8s) for bit 0, each of which is the one
  * before times x: (p >> 1) ^ (p & 1 ? PFS_CRC32C_POLY : 0). The rows below are those powers, and the preprocessor makes
  * the other 248 entries of each, so that the table is constant data and nothing is initialised at run time.
@@ -129,7 +129,7 @@ uint64_t pfs_fnv64_portable(uint64_t value, const uint8_t *data, size_t len, uin
             E64(192, a, b, c, d, e, f, g, h)                                                                          \
     }
 
-static const uint32_t TABLE[8][256] = {
+const uint32_t pfs_crc32c_table[8][256] = {
     ROW(0x82f63b78, 0x417b1dbc, 0x20bd8ede, 0x105ec76f, 0x8ad958cf, 0xc79a971f, 0xe13b70f7, 0xf26b8303),
     ROW(0xfbc3faf9, 0xff17c604, 0x7f8be302, 0x3fc5f181, 0x9d14c3b8, 0x4e8a61dc, 0x274530ee, 0x13a29877),
     ROW(0x8b277743, 0xc76580d9, 0xe144fb14, 0x70a27d8a, 0x38513ec5, 0x9edea41a, 0x4f6f520d, 0xa541927e),
@@ -146,11 +146,12 @@ uint64_t pfs_crc32c_portable(uint64_t value, const uint8_t *data, size_t len, ui
     uint32_t crc = ~(uint32_t)value;
     for (; len >= 8; data += 8, len -= 8) {
         uint64_t word = pfs_load64le(data) ^ crc;
-        crc = TABLE[7][word & 255] ^ TABLE[6][word >> 8 & 255] ^ TABLE[5][word >> 16 & 255] ^
-              TABLE[4][word >> 24 & 255] ^ TABLE[3][word >> 32 & 255] ^ TABLE[2][word >> 40 & 255] ^
-              TABLE[1][word >> 48 & 255] ^ TABLE[0][word >> 56];
+        crc = pfs_crc32c_table[7][word & 255] ^ pfs_crc32c_table[6][word >> 8 & 255] ^
+              pfs_crc32c_table[5][word >> 16 & 255] ^ pfs_crc32c_table[4][word >> 24 & 255] ^
+              pfs_crc32c_table[3][word >> 32 & 255] ^ pfs_crc32c_table[2][word >> 40 & 255] ^
+              pfs_crc32c_table[1][word >> 48 & 255] ^ pfs_crc32c_table[0][word >> 56];
     }
     for (; len; data++, len--)
-        crc = crc >> 8 ^ TABLE[0][(crc ^ *data) & 255];
+        crc = crc >> 8 ^ pfs_crc32c_table[0][(crc ^ *data) & 255];
     return (uint32_t)~crc;
 }

@@ -44,8 +44,10 @@ static inline uint32_t crc32c_step(uint32_t crc, const uint8_t *data)
     memcpy(&low, data, 4);
     memcpy(&high, data + 4, 4);
     low ^= crc;
-    return TABLE[7][low & 255] ^ TABLE[6][low >> 8 & 255] ^ TABLE[5][low >> 16 & 255] ^ TABLE[4][low >> 24] ^
-           TABLE[3][high & 255] ^ TABLE[2][high >> 8 & 255] ^ TABLE[1][high >> 16 & 255] ^ TABLE[0][high >> 24];
+    return pfs_crc32c_table[7][low & 255] ^ pfs_crc32c_table[6][low >> 8 & 255] ^
+           pfs_crc32c_table[5][low >> 16 & 255] ^ pfs_crc32c_table[4][low >> 24] ^ pfs_crc32c_table[3][high & 255] ^
+           pfs_crc32c_table[2][high >> 8 & 255] ^ pfs_crc32c_table[1][high >> 16 & 255] ^
+           pfs_crc32c_table[0][high >> 24];
 }
 
 /* Two halves of a block side by side, 1.4 times as fast as one: each is a chain in which every look-up waits for the

@@ -71,12 +71,3 @@ def test_the_powers_of_each_digit_of_a_length():
     wanted = [x(8 * digit * 16**place) for place in range(8) for digit in range(16)]
     assert numbers("crc32c_combine.c", "pfs_crc32c_x8n[8][16] = {", "};") == wanted
     assert numbers("crc32c_sse42.c", "LAST_DIGIT[8] = {", "};") == [x(8 * digit * 16**7 - 136) for digit in range(8)]
-
-
-def test_what_four_bits_come_back_as():
-    powers = [x(32 + 3 - bit) for bit in range(4)]
-    wanted = [0] * 16
-    for n in range(16):
-        for bit in range(4):
-            wanted[n] ^= powers[bit] if n >> bit & 1 else 0
-    assert numbers("crc32c_combine.c", "OVERFLOWN[16] = {", "};") == wanted
