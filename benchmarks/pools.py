@@ -54,7 +54,7 @@ class Failed(RuntimeError):
 
 def main() -> None:
     given = options(__doc__.partition("\n")[0], rounds=3).parse_args()
-    rounds, jobs = (1, 200) if given.quick else (given.rounds, 400)
+    rounds, jobs = (1, 200) if given.quick else (given.rounds, 1200)
     kinds: list[_Kind] = [("local", length, *pool) for length in (0, 1 << 20) for pool in _LOCAL]
     kinds += [("fly", 4096, *pool) for pool in _FORWARDING]
     found: dict[_Kind, list[_Run]] = {kind: [] for kind in kinds}
