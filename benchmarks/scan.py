@@ -114,7 +114,7 @@ class Candidate:
 
 
 def main() -> None:
-    given = options(__doc__.partition("\n")[0], rounds=5).parse_args()
+    given = options(__doc__.partition("\n")[0], rounds=11).parse_args()
     size, rounds = (64 * MIB, 1) if given.quick else (1024 * MIB, given.rounds)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="packetfs-bench-")))
