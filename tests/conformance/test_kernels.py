@@ -2,7 +2,7 @@
 
 import mmap
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given, settings
@@ -226,6 +226,19 @@ def test_fused_over_many_blocks(name):
     values = [reference(op, b"") for op in ops]
     got = kernels.using(name).plan(tuple((op, 0x0A) for op in ops)).run(data, values)
     assert got == [edge_prefixes(op)[LONG] for op in ops]
+
+
+@implementations
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 127, 128, 129, 1000, 32_639, 32_640, 32_641, 65_279, 65_536 + 97])
+def test_fused_of_the_three_that_a_kernel_runs_together(name, length):
+    """In every order, and where one of them is there twice; over what fills counters of a byte, and what does not."""
+    orders = [*permutations((("counteq", 0xFF), ("xor", 3), ("add", 5)))]
+    orders += [(("counteq", 1), *orders[0], ("xor", 9), ("fnv64", 0)), (("add", 255), ("crc32c", 0), *orders[0])]
+    for data in (memoryview(b"\xff" * (length + 1))[1:], memoryview(noise(length + 3))[3:]):
+        alone = {(op, imm): Kernel(op, name)(data, imm, MIDWAY[op]) for order in orders for op, imm in order}
+        for order in orders:
+            got = kernels.using(name).plan(order).run(data, [MIDWAY[op] for op, _ in order])
+            assert got == [alone[step] for step in order]
 
 
 @implementations

@@ -1,4 +1,4 @@
-/* counteq, xor and add with AVX-512: one walk over the data in vectors of 64 bytes, with three bodies.
+/* counteq, xor and add with AVX-512: one walk over the data in vectors of 64 bytes, with three bodies; and all at once.
  *
  * The walk is the same for all: up to a 64-byte boundary with a masked load (CPython's bytes begin 16 bytes off one at
  * best, and a load that straddles two cache lines costs two), then four vectors a turn into four accumulators, and a
@@ -106,24 +106,68 @@ AVX512 static inline __m512i walk(enum pfs_op op, const uint8_t *data, size_t le
     return len ? some(op, total, data, len, imm) : total;
 }
 
+AVX512 static inline uint64_t total_of(__m512i lanes)
+{
+    return (uint64_t)_mm512_reduce_add_epi64(lanes);
+}
+
+/* The XOR of all bytes. */
+AVX512 static inline uint64_t byte_of(__m512i folded)
+{
+    __m256i half = _mm256_xor_si256(_mm512_castsi512_si256(folded), _mm512_extracti64x4_epi64(folded, 1));
+    __m128i quarter = _mm_xor_si128(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    return pfs_fold_bytes((uint64_t)(_mm_cvtsi128_si64(quarter) ^ _mm_extract_epi64(quarter, 1)));
+}
+
 AVX512 uint64_t pfs_counteq_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm)
 {
-    return value + (uint64_t)_mm512_reduce_add_epi64(walk(PFS_COUNTEQ, data, len, imm));
+    return value + total_of(walk(PFS_COUNTEQ, data, len, imm));
 }
 
 AVX512 uint64_t pfs_add_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm)
 {
-    return value + (uint64_t)_mm512_reduce_add_epi64(walk(PFS_ADD, data, len, imm));
+    return value + total_of(walk(PFS_ADD, data, len, imm));
 }
 
 AVX512 uint64_t pfs_xor_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm)
 {
-    __m512i folded = walk(PFS_XOR, data, len, 0);
-    __m256i half = _mm256_xor_si256(_mm512_castsi512_si256(folded), _mm512_extracti64x4_epi64(folded, 1));
-    __m128i quarter = _mm_xor_si128(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    uint64_t word = (uint64_t)(_mm_cvtsi128_si64(quarter) ^ _mm_extract_epi64(quarter, 1));
     /* imm comes in once a byte: an even number of times it cancels. */
-    return value ^ pfs_fold_bytes(word) ^ (len % 2 ? imm : 0);
+    return value ^ byte_of(walk(PFS_XOR, data, len, 0)) ^ (len % 2 ? imm : 0);
+}
+
+/* Vectors a turn of all three together, whose accumulators take the registers that four vectors of one would. Of a plan with
+ * all five ops it saves a twentieth, from memory as in cache. */
+#define SHARED 2
+
+AVX512 void pfs_bytes_avx512(struct pfs_step *counteq, struct pfs_step *xor, struct pfs_step *add, const uint8_t *data,
+                             size_t len)
+{
+    const __m512i wanted = _mm512_set1_epi8((char)counteq->imm), added = _mm512_set1_epi8((char)add->imm);
+    __m512i hits = _mm512_setzero_si512(), sum = hits, folded = hits;
+    size_t turns = len / (SHARED * VECTOR);
+    len -= turns * SHARED * VECTOR;
+    while (turns) {
+        size_t now = turns < MAX_TURNS ? turns : MAX_TURNS;
+        __m512i h[SHARED], s[SHARED], f[SHARED];
+        for (int k = 0; k < SHARED; k++)
+            h[k] = s[k] = f[k] = _mm512_setzero_si512();
+        for (size_t i = 0; i < now; i++)
+            for (int k = 0; k < SHARED; k++, data += VECTOR) {
+                __m512i v = _mm512_loadu_si512(data);
+                h[k] = absorb(PFS_COUNTEQ, h[k], v, wanted, UINT64_MAX);
+                s[k] = absorb(PFS_ADD, s[k], v, added, UINT64_MAX);
+                f[k] = absorb(PFS_XOR, f[k], v, v, UINT64_MAX);
+            }
+        for (int k = 0; k < SHARED; k++) {
+            hits = flush(PFS_COUNTEQ, hits, h[k]);
+            sum = flush(PFS_ADD, sum, s[k]);
+            folded = flush(PFS_XOR, folded, f[k]);
+        }
+        turns -= now;
+    }
+    counteq->value = pfs_counteq_avx512(counteq->value + total_of(hits), data, len, counteq->imm);
+    add->value = pfs_add_avx512(add->value + total_of(sum), data, len, add->imm);
+    xor->value = pfs_xor_avx512(xor->value ^ byte_of(folded), data, len, xor->imm);
 }
 
 #else

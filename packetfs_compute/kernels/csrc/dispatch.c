@@ -160,15 +160,63 @@ static void run_step(struct pfs_step *step, const uint8_t *data, size_t len)
     step->value = step->run(step->value, data, len, step->imm);
 }
 
+/* Steps that one kernel runs together, so that each byte is loaded once for all three; else none. */
+struct together {
+    struct pfs_step *counteq, *xor, *add;
+};
+
+#ifdef PFS_X86_64
+static struct pfs_step *first_of(struct pfs_step *steps, size_t count, pfs_kernel run)
+{
+    for (size_t i = 0; i < count; i++)
+        if (steps[i].run == run)
+            return &steps[i];
+    return NULL;
+}
+
+static struct together together_of(struct pfs_step *steps, size_t count)
+{
+    const struct together none = {NULL, NULL, NULL}, all = {first_of(steps, count, pfs_counteq_avx512),
+                                                            first_of(steps, count, pfs_xor_avx512),
+                                                            first_of(steps, count, pfs_add_avx512)};
+    return all.counteq && all.xor && all.add ? all : none;
+}
+
+static void run_together(const struct together *these, const uint8_t *data, size_t len)
+{
+    pfs_bytes_avx512(these->counteq, these->xor, these->add, data, len);
+}
+#else
+static struct together together_of(struct pfs_step *steps, size_t count)
+{
+    (void)steps, (void)count;
+    return (struct together){NULL, NULL, NULL};
+}
+
+static void run_together(const struct together *these, const uint8_t *data, size_t len)
+{
+    (void)these, (void)data, (void)len;
+}
+#endif
+
+static int is_among(const struct together *these, const struct pfs_step *step)
+{
+    return step == these->counteq || step == these->xor || step == these->add;
+}
+
 void pfs_fused(struct pfs_step *steps, size_t count, const uint8_t *data, size_t len)
 {
-    const size_t first = leader(steps, count);
+    struct pfs_step *first = steps + leader(steps, count);
+    const struct together these = together_of(steps, count);
     while (len && count) {
         size_t block = len < FUSED_BLOCK ? len : FUSED_BLOCK;
-        run_step(&steps[first], data, block);
-        for (size_t i = 0; i < count; i++)
-            if (i != first)
-                run_step(&steps[i], data, block);
+        if (!is_among(&these, first))
+            run_step(first, data, block);
+        if (these.counteq)
+            run_together(&these, data, block);
+        for (struct pfs_step *step = steps; step < steps + count; step++)
+            if (step != first && !is_among(&these, step))
+                run_step(step, data, block);
         data += block;
         len -= block;
     }

@@ -48,6 +48,8 @@ uint64_t pfs_add_avx2(uint64_t value, const uint8_t *data, size_t len, uint8_t i
 uint64_t pfs_counteq_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm);
 uint64_t pfs_xor_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm);
 uint64_t pfs_add_avx512(uint64_t value, const uint8_t *data, size_t len, uint8_t imm);
+/* One step of each of the three. */
+void pfs_bytes_avx512(struct pfs_step *counteq, struct pfs_step *xor, struct pfs_step *add, const uint8_t *data, size_t len);
 
 /* bytes_neon.c: requires nothing, every aarch64 has it */
 uint64_t pfs_counteq_neon(uint64_t value, const uint8_t *data, size_t len, uint8_t imm);
