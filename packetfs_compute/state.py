@@ -8,7 +8,6 @@ from typing import Any, Final, ParamSpec, TypeVar
 import redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from packetfs_compute.errors import BrokerUnavailable
@@ -61,8 +60,7 @@ def translated(whose: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
 def sent(client: Any, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Iterator[Callable[[], Any]]:
     """Send a script and do not wait: calling what this gives returns its answer, or raises what running it raises.
 
-    It must be one that may be run twice: where the connection has died, or the server has forgotten it, it is run again when
-    its answer is asked for.
+    It must be one that may be run twice: where the connection has died, it is run again when its answer is asked for.
     """
     pool = client.connection_pool
     connection: Any = None
@@ -72,14 +70,15 @@ def sent(client: Any, script: Script, keys: Sequence[str], arguments: Sequence[A
         nonlocal unread
         if unread:
             unread = False
-            with suppress(redis.ConnectionError, redis.TimeoutError, NoScriptError):
+            with suppress(redis.ConnectionError, redis.TimeoutError):
                 return connection.read_response()
         return script(keys, arguments)
 
     try:
         with suppress(redis.RedisError, OSError):  # running it will tell
             connection = pool.get_connection()
-            connection.send_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            # In full: were its digest not known, nobody would hear of it before he asks.
+            connection.send_command("EVAL", script.script, len(keys), *keys, *arguments)
             unread = True
         yield answer
     finally:
