@@ -1,9 +1,9 @@
 """CPU affinity of a worker's threads: one core for Python, all of them for bytes.
 
 Threads of one process take turns at the interpreter, so however many cores there are, Python runs on one at a time. Each
-time a thread lets go of it to talk to Redis, the kernel wakes another one on a core that sleeps, which in a virtual machine
-takes longer than Redis does; and the first has to wait for its next turn. Threads that share a core do without: the one that
-comes back from Redis mostly finds the interpreter free. docs/performance.md tells what that is worth.
+time a thread lets go of it to talk to Redis, the kernel wakes another one on a core that sleeps, and the first has to wait
+for its next turn. Threads that share a core do without: the one that comes back from Redis mostly finds the interpreter
+free. docs/performance.md tells what that is worth.
 
 So the threads of a worker stay on one core, and one that is going to read and compute many bytes, which needs no
 interpreter, leaves it for as long as that takes. Which core that is, the kernel says: every few seconds the thread that
@@ -25,7 +25,7 @@ from typing import Final
 __all__ = ["FEW_BYTES", "away", "stay"]
 
 FEW_BYTES: Final = 256 << 10
-"""Reading and computing so many takes no longer than to be moved to another core and back."""
+"""What a file gives in one chunk; so few are not worth two changes of a thread's cores. Chosen, not measured."""
 _SETTLE_S: Final = 2.0
 _LET_GO_S: Final = 0.01
 """If there are jobs, the thread that takes them is woken several times meanwhile; each time the kernel looks for a core."""

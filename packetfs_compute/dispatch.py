@@ -282,12 +282,9 @@ class Dispatcher:
         started = self.clock()
         budget_s = 0.0
         try:
-            with self.hold(leased):
-                try:
-                    budget_s = attempt_budget_s(deadline.remaining_s(), expected_s, trail.failed, elsewhere)
-                    answer, error = self._invoke(job, substrate, budget_s)
-                finally:
-                    began()
+            with self._held(leased, began):
+                budget_s = attempt_budget_s(deadline.remaining_s(), expected_s, trail.failed, elsewhere)
+                answer, error = self._invoke(job, substrate, budget_s)
         except Cancelled as stopped:  # whatever the place has answered
             answer, error = {}, stopped
         except JobError:  # before the place was asked: the URL cannot be signed, the deadline has passed
@@ -316,6 +313,15 @@ class Dispatcher:
             raise error
         trail.waited = again.substrate in trail.failed_places()
         return again
+
+    @contextmanager
+    def _held(self, leased: Leased, began: Callable[[], object]) -> Iterator[None]:
+        """Keep the lease alive inside; whatever happens there, ask at its end whether it was taken."""
+        with self.hold(leased):
+            try:
+                yield
+            finally:
+                began()
 
     def _begin(self, leased: Leased) -> bool:
         """Take a slot; a fleet whose store is away bounds nothing and stops nothing."""
