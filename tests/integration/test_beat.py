@@ -1,7 +1,7 @@
 """Upkeep by Celery beat, for where no `packetfs up` runs: the substrates are probed, and a lost job is published again."""
 
 import os
-import subprocess
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from support.processes import wait_until
+from support.processes import STALL_S, wait_until
 from support.system import CELERY, ROOT, publishing_to
 from support.valkey import valkey
 
+from packetfs_compute.embedded.processes import Child
 from packetfs_compute.fleet.redis import open_fleet
 from packetfs_compute.names import UPKEEP_QUEUE, queue_of
 from packetfs_compute.places import SubstrateSpec
@@ -28,33 +29,20 @@ def beaten(tmp_path: Path) -> Iterator[Settings]:
     """A Redis, a beat, and a worker of the upkeep queue alone."""
     with valkey(tmp_path) as plain:
         settings = replace(plain, substrates=(SubstrateSpec("near", "stub"),))
-        environ = {**os.environ, **to_environment(settings), "PYTHONPATH": str(ROOT)}
-        commands = (
-            [
-                *CELERY,
-                "worker",
-                "-Q",
-                UPKEEP_QUEUE,
-                "-c",
-                "1",
-                "-n",
-                "upkeep@%h",
-                "--without-mingle",
-                "--without-gossip",
-            ],
-            [*CELERY, "beat", "-s", str(tmp_path / "schedule"), "--pidfile", ""],
-        )
+        environ = {**os.environ, **to_environment(settings), "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+        alone = ("--without-mingle", "--without-gossip")
+        worker = [*CELERY, "worker", "-Q", UPKEEP_QUEUE, "-c", "1", "-n", "upkeep@%h", *alone]
+        beat = [*CELERY, "beat", "-s", str(tmp_path / "schedule"), "--pidfile", ""]
         children = [
-            subprocess.Popen(argv, env=environ, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for argv in commands
+            Child(name, argv, environ, tmp_path / f"{name}.log") for name, argv in (("worker", worker), ("beat", beat))
         ]
         try:
             yield settings
         finally:
-            for child in children:
-                child.terminate()
-            for child in children:
-                child.wait(30)
+            for child in reversed(children):
+                child.stop((signal.SIGTERM, 30 + STALL_S), (signal.SIGABRT, 5))  # who does not stop says where it is
+        for child in children:
+            assert child.exit_code == 0, child.last_words(100)
 
 
 def test_substrates_are_probed_and_a_lost_job_is_published_again(beaten: Settings) -> None:

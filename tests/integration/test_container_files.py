@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
@@ -286,8 +285,6 @@ class TestCloudRun:
             assert (told["status"], told["region"]) == ("healthy", "REGION")
             unsigned = http.request("POST", f"{url}/compute", body=b"{}", headers={"Content-Type": "application/json"})
             assert (unsigned.status, unsigned.json()["error"]["type"]) == (401, "unauthorized")
-        asked_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0, "Cloud Run sends SIGKILL after ten seconds"
-        assert time.monotonic() - asked_s < 10
         assert "Traceback" not in process.communicate()[1]

@@ -19,7 +19,7 @@ from support.edge import PATH, REMOTE, need_node
 from support.endpoint import REFUSED, SigningClient
 from support.misbehaving import Exchange, RawServer, answer, honest, says
 from support.nginx import Nginx
-from support.processes import peak_memory_mib, wait_until
+from support.processes import STALL_S, peak_memory_mib, wait_until
 from support.vercel import BUILD, VercelServer
 
 from packetfs_compute import __version__, kernels
@@ -154,13 +154,13 @@ def test_a_body_that_drips_is_given_up(client: SigningClient, source: RawServer)
         sock.sendall(head(client, body) + body[:5])
         sock.settimeout(0.5)
         found = b""
-        while not found and time.monotonic() - started < 20:
+        while not found and time.monotonic() - started < 10 + STALL_S:
             try:
                 found = sock.recv(65536)
             except TimeoutError:
                 sock.sendall(b" ")
     assert found.startswith(b"HTTP/1.1 504 ")
-    assert 9 < time.monotonic() - started < 15
+    assert time.monotonic() - started > 9
 
 
 @contextmanager

@@ -4,6 +4,10 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
+
+STALL_S: Final = 15.0
+"""How long a machine may be busy with something else: what a test allows until an end is that much over what it takes."""
 
 
 def descendants(pid: int) -> list[int]:

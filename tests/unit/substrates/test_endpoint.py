@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import trustme
 from support.misbehaving import Exchange, RawServer, Script, answer, says
+from support.processes import STALL_S
 
 from packetfs_compute import __version__
 from packetfs_compute.deadline import Token, cancelled_by
@@ -313,7 +314,7 @@ def test_a_drip_ends_at_the_deadline(name: str, over: str, monkeypatch: pytest.M
         error = substrate.invoke({**REQUEST, "timeout": 100})["error"]
         took = time.monotonic() - started
         assert error["type"] == "timeout", error
-        assert 0.4 <= took < 3.4  # the attempt's own time and what the network may take
+        assert 0.4 <= took < 0.4 + STALL_S  # the attempt's own time and what the network may take
         substrate.close()
 
 
@@ -412,7 +413,7 @@ def test_a_tls_handshake_ends_at_the_deadline() -> None:
         substrate = place(server.url("", host="localhost", scheme="https"))
         started = time.monotonic()
         assert substrate.invoke({**REQUEST, "timeout": 100})["error"]["type"] == "timeout"
-        assert time.monotonic() - started < 4.0
+        assert time.monotonic() - started < 0.4 + STALL_S
 
 
 def test_a_server_that_takes_nothing_ends_at_the_deadline() -> None:
@@ -425,7 +426,7 @@ def test_a_server_that_takes_nothing_ends_at_the_deadline() -> None:
         substrate = place(f"http://127.0.0.1:{listener.getsockname()[1]}")
         started = time.monotonic()
         assert substrate.invoke(big)["error"]["type"] == "timeout"
-        assert time.monotonic() - started < 4.0
+        assert time.monotonic() - started < 0.4 + STALL_S
         substrate.close()
 
 
