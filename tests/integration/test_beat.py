@@ -31,7 +31,7 @@ def beaten(tmp_path: Path) -> Iterator[Settings]:
         settings = replace(plain, substrates=(SubstrateSpec("near", "stub"),))
         environ = {**os.environ, **to_environment(settings), "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
         alone = ("--without-mingle", "--without-gossip")
-        worker = [*CELERY, "worker", "-Q", UPKEEP_QUEUE, "-c", "1", "-n", "upkeep@%h", *alone]
+        worker = [*CELERY, "worker", "-Q", UPKEEP_QUEUE, "-P", "solo", "-n", "upkeep@%h", *alone]
         beat = [*CELERY, "beat", "-s", str(tmp_path / "schedule"), "--pidfile", ""]
         children = [
             Child(name, argv, environ, tmp_path / f"{name}.log") for name, argv in (("worker", worker), ("beat", beat))
@@ -40,7 +40,7 @@ def beaten(tmp_path: Path) -> Iterator[Settings]:
             yield settings
         finally:
             for child in reversed(children):
-                child.stop((signal.SIGTERM, 30 + STALL_S), (signal.SIGABRT, 5))  # who does not stop says where it is
+                child.stop((signal.SIGTERM, 10 + STALL_S), (signal.SIGABRT, 5))  # who does not stop says where it is
         for child in children:
             assert child.exit_code == 0, child.last_words(100)
 
