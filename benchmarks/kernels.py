@@ -118,12 +118,15 @@ def reads_in_c() -> Iterator[Candidate]:
             read = getattr(loaded, f"read_{width}")
             read.argtypes = (ctypes.c_char_p, *[ctypes.c_size_t] * 4)
             for parts, ahead, label in ((1, 0, ""), (4, 0, ", four parts"), (4, 1024, ", four parts prefetched")):
-                make = partial(bind_read, read, parts, ahead)
+                make = partial(bind_read, read, parts == 4, ahead)
                 yield Candidate("read", f"C, {width} bytes a load{label}", "read", make, in_passes=True)
 
 
-def bind_read(read: Callable[..., object], parts: int, ahead: int, data: bytes) -> Callable[[], object]:
-    return partial(read, data, len(data), max(1, READ_AT_LEAST // len(data)), parts, ahead)
+def bind_read(read: Callable[..., object], in_parts: bool, ahead: int, data: bytes) -> Callable[[], object]:
+    quarter = (len(data) - 64) // 4
+    pages = quarter // 4096  # parts as far apart as the kernels' (packetfs_kernels_impl.h)
+    apart = quarter // 64 * 64 if len(data) < 128 << 20 else ((pages - 63) // 64 * 64 + 62) * 4096 + 1088
+    return partial(read, data, len(data), max(1, READ_AT_LEAST // len(data)), apart if in_parts else 0, ahead)
 
 
 def copy(data: bytes) -> Callable[[], object]:

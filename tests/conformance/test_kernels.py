@@ -1,6 +1,7 @@
 """One suite for every kernel: each op on each implementation that this machine runs, against the same vectors."""
 
 import mmap
+import random
 from functools import cache
 from itertools import pairwise, permutations
 
@@ -74,7 +75,7 @@ def run_prefixes(op: str, byte: int, imm: int) -> dict[int, int]:
 
 @cache
 def past_the_caches() -> memoryview:
-    return memoryview(noise(1 << 16) * 515)[7:-77]  # at no alignment, and a multiple of nothing
+    return memoryview(random.Random(7).randbytes(129 << 20))[7:-77]  # at no alignment, and a multiple of nothing
 
 
 @cache
@@ -140,9 +141,10 @@ def test_any_running_value_before_many_chunks(kernel):
 
 @every_kernel_in_c
 def test_past_the_caches(kernel):
-    """Where a kernel may go another way over memory: from 4, 16 and 32 MiB."""
+    """Where a kernel may go another way over memory: from 4, 16, 32 and 128 MiB, and with the most behind its parts."""
     data = past_the_caches()
-    for length in (4 << 20, (4 << 20) + 1, (16 << 20) + 1, len(data)):
+    near, far = [4 << 20, (4 << 20) + 1, (16 << 20) + 1], [(33 << 20) + 77, 128 << 20, len(data) - (1 << 14), len(data)]
+    for length in near + far:
         assert kernel(data[:length], 0x0A) == portably(kernel.op, length), length
 
 

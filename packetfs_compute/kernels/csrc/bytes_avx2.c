@@ -99,7 +99,7 @@ AVX2 static inline __m256i walk(enum pfs_op op, const uint8_t *data, size_t len,
         len -= head;
     }
     if (len >= FAR_FROM) {
-        size_t part = len / TURN * VECTOR;
+        size_t part = pfs_part(len, VECTOR);
         total = turns(op, total, data, part / VECTOR, part, imm);
         data += ACCUMULATORS * part;
         len -= ACCUMULATORS * part;

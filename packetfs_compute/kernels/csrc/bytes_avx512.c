@@ -92,7 +92,7 @@ AVX512 static inline __m512i walk(enum pfs_op op, const uint8_t *data, size_t le
         len -= head;
     }
     if (len >= FAR_FROM) {
-        size_t part = len / TURN * VECTOR;
+        size_t part = pfs_part(len, VECTOR);
         total = len < COLD_FROM ? turns(op, total, data, part / VECTOR, part, 0, imm)
                                 : turns(op, total, data, part / VECTOR, part, AHEAD, imm);
         data += ACCUMULATORS * part;

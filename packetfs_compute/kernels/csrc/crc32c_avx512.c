@@ -52,7 +52,11 @@ TARGET uint64_t pfs_crc32c_avx512(uint64_t value, const uint8_t *data, size_t le
 {
     (void)imm;
     if (len > BLOCKS_UP_TO) {
-        size_t part = len / STRIDE * VECTOR;
+        size_t head = (0 - (uintptr_t)data) % VECTOR; /* a load that straddles two cache lines costs two */
+        value = crc32c(value, data, head);
+        data += head;
+        len -= head;
+        size_t part = pfs_part(len, VECTOR);
         value = (uint32_t)~run_parts((uint32_t)~value, data, part);
         data += VECTORS * part;
         len -= VECTORS * part;

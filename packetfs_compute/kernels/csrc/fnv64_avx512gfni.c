@@ -280,10 +280,19 @@ FNV_TARGET static inline uint64_t fnv64_finish(const struct fnv64_state *state)
     return value + state->serial;
 }
 
+/* Loads that straddle no two cache lines are 1.03 times as fast from memory; in cache they gain nothing. */
+#define ALIGNED_FROM ((size_t)1 << 20)
+
 FNV_TARGET uint64_t pfs_fnv64_avx512gfni(uint64_t value, const uint8_t *data, size_t len, uint8_t imm)
 {
     if (len < FNV_FROM)
         return pfs_fnv64_avx512vnni(value, data, len, imm);
+    if (len >= ALIGNED_FROM) {
+        size_t head = (0 - (uintptr_t)data) % 64;
+        value = pfs_fnv64_portable(value, data, head, imm);
+        data += head;
+        len -= head;
+    }
     struct fnv64_chunk chunks[2], *now = &chunks[0], *other = &chunks[1];
     struct fnv64_state state;
     memset(&state, 0, sizeof state);
