@@ -47,9 +47,8 @@ def hostile_redirects(bench: Bench) -> Cases:
     places = [url for url in urls if "forbidden_source" in _refusals(url, open_to)]
 
     def redirect(exchange: Exchange) -> None:
-        exchange.send(
-            answer("302 Found", f"Location: {places[int(exchange.path.rpartition('/')[2])]}", "Content-Length: 0")
-        )
+        where = f"Location: {places[int(exchange.path.rpartition('/')[2])]}"
+        exchange.send(answer("302 Found", where, "Content-Length: 0", "Connection: close"))
 
     base = bench.serve("redirects", redirect).rpartition("/")[0]
 
