@@ -288,17 +288,18 @@ def drip(first: bytes, then: bytes) -> Script:
     return script
 
 
-DRIPS: dict[str, Script] = {
-    "silence": lambda exchange: exchange.wait(30),
-    "silence in the head": lambda exchange: (exchange.send(b"HTTP/1.1 200 OK\r\nX: "), exchange.wait(30)),
-    "silence in the body": lambda exchange: (exchange.send(reply(GOOD)[:-5]), exchange.wait(30)),
-    "drip of status line": drip(b"", b"H"),
-    "drip of head": drip(b"HTTP/1.1 200 OK\r\nX-Filler: ", b"x"),
-    "drip of fields": drip(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
-    "drip of interim answers": drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-    "drip of body": drip(answer("200 OK", "Content-Length: 5000"), b" "),
-    "drip of body until close": drip(answer("200 OK"), b" "),
-    "drip of chunks": drip(answer("200 OK", "Transfer-Encoding: chunked"), b"1\r\n \r\n"),
+# What is sent first, and what again and again.
+DRIPS: dict[str, tuple[bytes, bytes]] = {
+    "silence": (b"", b""),
+    "silence in the head": (b"HTTP/1.1 200 OK\r\nX: ", b""),
+    "silence in the body": (reply(GOOD)[:-5], b""),
+    "drip of status line": (b"", b"H"),
+    "drip of head": (b"HTTP/1.1 200 OK\r\nX-Filler: ", b"x"),
+    "drip of fields": (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
+    "drip of interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "drip of body": (answer("200 OK", "Content-Length: 5000"), b" "),
+    "drip of body until close": (answer("200 OK"), b" "),
+    "drip of chunks": (answer("200 OK", "Transfer-Encoding: chunked"), b"1\r\n \r\n"),
 }
 
 
@@ -307,7 +308,7 @@ DRIPS: dict[str, Script] = {
 def test_a_drip_ends_at_the_deadline(name: str, over: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "_MARGIN_S", 0.3)  # there are many of these; the handshake's keeps the whole second
     authority = trustme.CA()
-    with Server(DRIPS[name], tls_server(authority) if over == "https" else None) as server:
+    with Server(drip(*DRIPS[name]), tls_server(authority) if over == "https" else None) as server:
         url = server.url("", host="localhost", scheme=over)
         substrate = place(url, transport=Transport(url, 4, 2.0, trusting(authority)))
         started = time.monotonic()
@@ -323,16 +324,19 @@ def test_a_drip_ends_at_the_deadline(name: str, over: str, monkeypatch: pytest.M
 def test_a_drip_ends_when_the_job_is_cancelled_and_the_server_sees_a_reset(name: str, over: str) -> None:
     authority, token, ends = trustme.CA(), Token(), queue.Queue[bytes | None]()
 
-    def dripping(exchange: Exchange) -> None:
-        with suppress(OSError):
-            DRIPS[name](exchange)
-
     def script(exchange: Exchange) -> None:
-        threading.Thread(target=dripping, args=(exchange,), daemon=True).start()
+        """One thread writes and waits for the end in turns: two may not use one TLS connection at once."""
+        first, then = DRIPS[name]
         threading.Timer(0.1, token.cancel).start()
+        exchange.sock.settimeout(0.2)
         try:
-            ends.put(exchange.sock.recv(1))
-        except ConnectionResetError:
+            exchange.send(first)
+            while True:
+                with suppress(TimeoutError):
+                    ends.put(exchange.sock.recv(1))
+                    return
+                exchange.send(then)
+        except (ConnectionResetError, BrokenPipeError):
             ends.put(None)
 
     with Server(script, tls_server(authority) if over == "https" else None) as server:
