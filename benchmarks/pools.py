@@ -40,7 +40,7 @@ _PATIENCE_S = 40.0
 _WHOLE_S = 60.0
 """For one measurement, the starts of its servers included."""
 _BUDGET_S = 210.0
-_LOCAL = [("prefork", 2), ("threads", 2), ("threads", 4)]
+_LOCAL = [("prefork", 2), ("threads", 2), ("threads", 4), ("threads in two workers", 2)]
 _FORWARDING = [("threads", count) for count in (4, 8, 16, 32)]
 
 
@@ -88,7 +88,7 @@ def _rows(found: dict[_Kind, list[_Run]], failed: dict[_Kind, str]) -> list[list
     for kind, runs in found.items():
         place, length, pool, count = kind
         work = "nothing" if not length else f"{length >> 10} KiB" if length < 1 << 20 else f"{length >> 20} MiB"
-        name = f"{place}, {work}: {count} {pool if pool == 'threads' else 'processes'}"
+        name = f"{place}, {work}: {count} {'processes' if pool == 'prefork' else pool}"
         if kind in failed:
             rows.append([name, f"failed: {failed[kind]}", "-", "-", "-", "-"])
             continue
@@ -144,37 +144,42 @@ def _measure(place: str, length: int, pool: str, count: int, jobs: int) -> _Run:
 
 
 def _drain(settings: Settings, place: str, pool: str, count: int, ids: list[str]) -> _Run:
-    argv = [sys.executable, "-m", "celery", "-A", "packetfs_compute", "worker", "-Q", queue_of(place), "-P", pool,
-            "-c", str(count), "-l", "ERROR", "--without-gossip", "--without-mingle"]  # fmt: skip
+    pool, in_two, _ = pool.partition(" in two workers")
     environ = {**os.environ, **to_environment(settings)}
-    worker = subprocess.Popen(argv, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    workers = []
+    for name in ("one", "two") if in_two else ("one",):
+        argv = [sys.executable, "-m", "celery", "-A", "packetfs_compute", "worker", "-Q", queue_of(place), "-P", pool,
+                "-c", str(count), "-n", f"{name}@%h", "-l", "ERROR", "--without-gossip", "--without-mingle"]  # fmt: skip
+        workers.append(subprocess.Popen(argv, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     client, open_jobs = redis.Redis.from_url(settings.state_url), len(ids)
     first, give_up = None, time.monotonic() + _PATIENCE_S
     try:
         while (left := int(client.zcard("packetfs:ledger:open"))) > 0:
             if left < open_jobs and first is None:
-                first = time.monotonic(), left, _cpu_s(worker.pid)
-            if time.monotonic() > give_up or worker.poll() is not None:
+                first = time.monotonic(), left, _cpu_s(workers)
+            if time.monotonic() > give_up or any(worker.poll() is not None for worker in workers):
                 raise SystemExit(f"{place}, {pool}: {left} jobs were not done")
             time.sleep(0.01)
         if first is None:
             raise SystemExit("too few jobs to measure")
         begun, left, cpu_s = first
-        return left / (time.monotonic() - begun), (_cpu_s(worker.pid) - cpu_s) / left
+        return left / (time.monotonic() - begun), (_cpu_s(workers) - cpu_s) / left
     finally:
-        for pid in (*descendants(worker.pid), worker.pid):  # nothing is left for it to end
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        worker.wait(5)
+        for worker in workers:
+            for pid in (*descendants(worker.pid), worker.pid):  # nothing is left for it to end
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            worker.wait(5)
 
 
-def _cpu_s(pid: int) -> float:
-    """Return the CPU time of a process and its children that live."""
+def _cpu_s(workers: list[subprocess.Popen[bytes]]) -> float:
+    """Return the CPU time of processes and their children that live."""
     ticks = 0
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for one in (str(pid), *children):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
+    for pid in [worker.pid for worker in workers]:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in (str(pid), *children):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -148,6 +148,8 @@ class Settings:
     # The local substrate.
     concurrency: int = _setting(2 * (os.cpu_count() or 1), count(1, 1024))
     """Jobs that one local worker runs at once: by default two a CPU, for a job waits for its source half of its time."""
+    local_workers: int = _setting(1, count(1, 64))
+    """Local workers of ``packetfs up``: processes, each of which runs Python on one core at a time."""
     one_core: bool = _setting(True, flag)
     """Whether a worker's threads stay on one core while they run Python; see :mod:`packetfs_compute.affinity`."""
     region: str = _setting("local", text)

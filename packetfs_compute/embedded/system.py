@@ -1,4 +1,4 @@
-"""A system on this machine: the embedded Redis, a worker for each substrate, one for scans, upkeep, intake, gateway.
+"""A system on this machine: the embedded Redis, workers for each substrate, one for scans, upkeep, intake, gateway.
 
 Processes are watched by what they do: a worker says in the fleet that it consumes (:mod:`packetfs_compute.worker`), and
 one that lives but no longer says so, while Redis answers, is started again. So are a gateway and a Flower that no longer
@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -95,8 +96,10 @@ class System:
                 check_redis(settings)
             pulse = _Pulses(open_fleet(settings, [*places, replace(places[0], name=SCANS)]))
             stop = _STOP_WORKER if self._persistent else _STOP_WORKER_FOR_GOOD
-            for at, place in enumerate(places):
-                self._start_workers(stack, place, at, pulse, stop)
+            first, workers = len(self._watched), _workers(places, settings.local_workers if self._persistent else 1)
+            for worker in workers:
+                works = partial(pulse.of, worker.place.name, worker.node)
+                self._start(stack, partial(self._start_worker, worker), stop, works)
             if self._scans:
                 stop_scans = _STOP_SCANS if self._persistent else _STOP_WORKER_FOR_GOOD
                 self._start(
@@ -104,9 +107,8 @@ class System:
                 )
             helper = _STOP_HELPER if self._persistent else _STOP_WORKER_FOR_GOOD
             self._start(stack, lambda: self._start_helper("upkeep"), helper)
-            first = int(settings.embedded)
-            for watched, place in zip(self._watched[first : first + len(places)], places, strict=True):
-                _wait_until_consuming(watched.child, _node(place.name), settings)
+            for watched, worker in zip(self._watched[first : first + len(workers)], workers, strict=True):
+                _wait_until_consuming(watched.child, worker.node, settings)
             # What brings jobs in and shows them comes last, and so ends first: none comes in that nobody would run.
             if self._persistent:
                 self._start(stack, lambda: self._start_helper("intake"), helper)
@@ -140,33 +142,29 @@ class System:
         self._watched.append(watched)
         stack.callback(lambda: watched.child.stop(*stop))
 
-    def _start_workers(self, stack: ExitStack, place: Capabilities, at: int, pulse: "_Pulses", stop: _Asks) -> None:
-        self._start(stack, lambda: self._start_worker(place, at), stop, lambda: pulse.of(place.name, _node(place.name)))
-
-    def _start_worker(self, place: Capabilities, at: int) -> Child:
-        """Start the worker of one substrate.
+    def _start_worker(self, worker: "_Worker") -> Child:
+        """Start a worker of one substrate.
 
         It runs threads, also where this machine computes: the kernels and the sockets let go of the GIL, and a job that goes
         to another process costs more CPU (docs/performance.md). Should one end the worker, all its jobs are run again.
         """
-        settings = self._settings
-        threads = settings.concurrency if place.kind == LOCAL else place.slots or _FORWARDER_SLOTS
+        place = worker.place
+        threads = self._settings.concurrency if place.kind == LOCAL else place.slots or _FORWARDER_SLOTS
         pool = ["--pool", "threads", "--concurrency", str(threads)]
-        name = "worker" if place.name == LOCAL else f"worker-{place.name}"
-        return self._celery_worker(name, place.name, pool, self._metrics_port(at))
+        return self._celery_worker(worker.name, worker.node, place.name, pool, self._metrics_port(worker.at))
 
     def _start_scans(self, at: int) -> Child:
         pool = ["--pool", "threads", "--concurrency", str(_SCAN_SLOTS)]
-        return self._celery_worker(f"worker-{SCANS}", SCANS, pool, self._metrics_port(at))
+        return self._celery_worker(f"worker-{SCANS}", _node(SCANS), SCANS, pool, self._metrics_port(at))
 
     def _metrics_port(self, at: int) -> int:
         """Return the port of the metrics of one worker: the first where they are on, then the next."""
         return self._settings.metrics_port and self._settings.metrics_port + at
 
-    def _celery_worker(self, name: str, queue: str, pool: list[str], metrics_port: int) -> Child:
+    def _celery_worker(self, name: str, node: str, queue: str, pool: list[str], metrics_port: int) -> Child:
         argv = [
             *(sys.executable, "-m", "celery", "--app", "packetfs_compute", "worker"),
-            *("--queues", queue_of(queue), "--hostname", _node(queue), "--loglevel", self._log_level),
+            *("--queues", queue_of(queue), "--hostname", node, "--loglevel", self._log_level),
             *(*pool, "--without-gossip", "--without-mingle"),
             *(() if self._flower is None else ("--task-events",)),
         ]
@@ -202,6 +200,27 @@ class System:
         environ = {**os.environ, **to_environment(self._settings)}
         log = self._settings.data_dir / f"{command}.log"
         return Child(command, argv, environ, log, when_orphaned=signal.SIGKILL, pass_fds=pass_fds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """A worker of one substrate; its port for metrics is the first and ``at`` more."""
+
+    name: str
+    node: str
+    place: Capabilities
+    at: int
+
+
+def _workers(places: Sequence[Capabilities], local: int) -> list[_Worker]:
+    """Return a worker for each place, and for this machine as many as are wanted; ``places`` begin with it."""
+    here, *others = places
+    found = [_Worker("worker", _node(here.name), here, 0)]
+    found += [_Worker(f"worker-{place.name}", _node(place.name), place, at) for at, place in enumerate(others, 1)]
+    # Behind the scans' port, so that all others are where they would be; with a dot, which is in no substrate's name.
+    for nth in range(2, local + 1):
+        found.append(_Worker(f"worker.{nth}", _node(f"{here.name}.{nth}"), here, len(places) + nth - 1))
+    return found
 
 
 class _Pulses:
