@@ -232,6 +232,8 @@ class TestKilled:
             try:
                 assert [value(told(client, f"k{at}")) for at in range(300)] == [right(at) for at in range(300)]
                 wait_until(lambda: waiting(client) == 0, "nothing is held by the dead", PATIENCE_S)
+                # One that held nothing when it was killed is waited for until its last sign of life is old.
+                wait_until(lambda: client.scard(JOBS_INSTANCES) == 1, "the dead are forgotten", PATIENCE_S)
             finally:
                 last.terminate()
                 assert last.wait(10) == 0
