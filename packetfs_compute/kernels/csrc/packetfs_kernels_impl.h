@@ -113,7 +113,7 @@ static inline uint64_t pfs_load64le(const uint8_t *p)
 
 /* How many bytes each of four parts has that are read side by side, of `len` or a little less: whole vectors. From 128 MiB on
  * they are not as far apart as they might be: where that is a power of two, or little more, all four seem to want the same
- * entries of the CPU's tables, page after page. On Zen 4 crc32c of 1 GiB had a third of its speed by that, add and counteq half. */
+ * entries of the CPU's tables, page after page. On Zen 4 crc32c of 1 GiB had a third of its speed by that, add half to two thirds. */
 static inline size_t pfs_part(size_t len, size_t vector)
 {
     const size_t page = 4096, pages = len / (4 * page);
